@@ -1,0 +1,51 @@
+"""Draw images from a trained variant and write them as one .npz file: `make samples`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from notebook import run_cells, variants
+
+
+def main() -> None:
+    """Restore the variant with the notebook's own cells, sample, and write the arrays."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--variant", default="baseline", choices=variants())
+    parser.add_argument("--count", type=int, default=10_000, help="number of images")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="samples.npz")
+    parser.add_argument("--output-dir", help="folder that holds the variant's checkpoint")
+    options = parser.parse_args()
+    if options.count < 1:
+        parser.error(f"--count must be at least 1, got {options.count}")
+
+    out = Path(options.out).resolve()
+    parameters = {}
+    if options.output_dir:
+        parameters["OUTPUT_DIR"] = str(Path(options.output_dir).resolve())
+    os.chdir(Path(__file__).parent.parent)
+    sys.path.insert(0, str(Path.cwd()))
+
+    import dcgan_utils as utils
+
+    try:
+        tags = ("setup", "parameters", "definitions", f"variant:{options.variant}")
+        names = run_cells(*tags, **parameters)
+        run, folders = names[options.variant], names[f"{options.variant}_folders"]
+        if utils.restore_latest(utils.make_checkpoint_manager(run, folders)) is None:
+            raise RuntimeError(f"no checkpoint in {folders.checkpoints}: train it with make train")
+        noise_source = names["tf"].random.Generator.from_seed(options.seed)
+        noise = noise_source.normal((options.count, names["LATENT_DIM"]))
+        images = utils.generate_images(run.generator, noise)
+        labels = np.full(options.count, -1, np.int64)  # -1: a variant without classes
+        with utils.atomic_path(out) as temporary:
+            np.savez(temporary, images=images, labels=labels)
+    except (RuntimeError, ValueError) as error:
+        sys.exit(f"make samples: {error}")
+    print(f"{options.count} images uint8 {images.shape[1:]} are in {out}")
+
+
+if __name__ == "__main__":
+    main()

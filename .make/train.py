@@ -1,0 +1,42 @@
+"""Train a variant in the terminal with the notebook's own cells: `make train`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from notebook import run_cells, variants
+
+
+def main() -> None:
+    """Read the options, run the notebook's training cells, and end errors in one sentence."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--variant", default="baseline", choices=variants())
+    parser.add_argument("--epochs", type=int, help="a total; the default is the notebook's")
+    parser.add_argument("--output-dir", help="folder of pictures, checkpoints and history")
+    parser.add_argument("--fast", action="store_true", help="a smoke run on a few hundred images")
+    options = parser.parse_args()
+
+    if options.fast:
+        os.environ["DCGAN_FAST"] = "1"
+    parameters = {}
+    if options.epochs is not None:
+        parameters["EPOCHS"] = options.epochs
+    if options.output_dir:
+        parameters["OUTPUT_DIR"] = str(Path(options.output_dir).resolve())
+
+    os.chdir(Path(__file__).parent.parent)
+    sys.path.insert(0, str(Path.cwd()))
+    sys.stdout.reconfigure(line_buffering=True)
+    try:
+        tags = ("setup", "parameters", "data", "definitions")
+        variant = (f"variant:{options.variant}", f"train:{options.variant}")
+        run_cells(*tags, *variant, **parameters)
+    except (RuntimeError, ValueError) as error:
+        sys.exit(f"make train: {error}")
+    except KeyboardInterrupt:
+        sys.exit("make train: interrupted; the last finished epoch is kept")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+# Each target prepares .venv by itself. Variables: see the README's table of commands.
+PYTHON ?= python3
+VARIANT ?= baseline
+OUT ?= samples.npz
+
+BIN := .venv/bin
+READY := .venv/ready
+
+# The names a reader may give on the command line reach the scripts as options.
+TRAIN_OPTIONS = --variant $(VARIANT) $(if $(EPOCHS),--epochs $(EPOCHS)) \
+    $(if $(OUTPUT_DIR),--output-dir "$(OUTPUT_DIR)") $(if $(filter 1,$(FAST)),--fast)
+SAMPLE_OPTIONS = --variant $(VARIANT) --out "$(OUT)" $(if $(N),--count $(N)) \
+    $(if $(SEED),--seed $(SEED)) $(if $(OUTPUT_DIR),--output-dir "$(OUTPUT_DIR)")
+
+.PHONY: run train samples test lint format publish clean
+
+run: $(READY)
+	$(BIN)/python .make/run.py
+
+train: $(READY)
+	$(BIN)/python .make/train.py $(TRAIN_OPTIONS)
+
+samples: $(READY)
+	$(BIN)/python .make/samples.py $(SAMPLE_OPTIONS)
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+publish: $(READY)
+	$(BIN)/python .make/publish.py "$(REPO)"
+
+clean:
+	rm -rf .venv executed runs .pytest_cache .ruff_cache
+
+# The stamp is written last, so that an interrupted installation is taken up again.
+$(READY): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	@touch $@
