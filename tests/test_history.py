@@ -1,0 +1,131 @@
+"""History and its numbers: files, trend, and closed forms of the metrics."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dcgan_utils as utils
+
+
+def make_history(fake_acc: list[float]) -> utils.History:
+    """Return a history whose fake accuracy is given."""
+    return [
+        {
+            "epoch": epoch,
+            "g_loss": 0.7,
+            "d_loss": 1.4,
+            "real_acc": 0.6,
+            "fake_acc": value,
+            "seconds": 30.0,
+            "images_per_second": 1000.0,
+        }
+        for epoch, value in enumerate(fake_acc, start=1)
+    ]
+
+
+def test_history_round_trip_is_one_record_a_line(tmp_path: Path) -> None:
+    history = make_history([0.8, 0.7, 0.6])
+    path = tmp_path / "training_history" / "baseline.json"
+    utils.save_history(history, path)
+    assert utils.load_history(path) == history
+    assert len(path.read_text().splitlines()) == 5
+    assert utils.load_history(tmp_path / "none.json") == []
+
+
+def test_bad_records_are_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "baseline.json"
+    utils.save_history(make_history([0.8]), path)
+    before = path.read_bytes()
+    for history in (make_history([0.8, float("nan")]), make_history([0.8, 0.7])[1:], [{}], [None]):
+        with pytest.raises(ValueError, match="history"):
+            utils.save_history(history, path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[1]", '[{"epoch": 1}]', "[NaN]", "\x00"])
+def test_bad_files_are_refused_by_name(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "baseline.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"baseline\.json"):
+        utils.load_history(path)
+
+
+def test_history_file_is_plain_json(tmp_path: Path) -> None:
+    utils.save_history(make_history([0.5]), tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text())[0]["fake_acc"] == 0.5
+
+
+def test_column_and_its_errors() -> None:
+    history = make_history([0.8, 0.7])
+    assert utils.history_column(history, "fake_acc").tolist() == [0.8, 0.7]
+    with pytest.raises(ValueError, match="empty"):
+        utils.history_column([], "fake_acc")
+    with pytest.raises(ValueError, match="'fid'"):
+        utils.history_column(history, "fid")
+
+
+def test_epoch_line_says_what_is_left() -> None:
+    history = make_history([0.8, 0.7])
+    assert "epoch   1/5" in utils.format_epoch(history[0], 5)
+    assert "2 min left" in utils.format_epoch(history[0], 5)
+    assert "left" not in utils.format_epoch(history[1], 2)
+
+
+def test_smooth_closed_forms() -> None:
+    line = np.arange(20.0)
+    assert utils.smooth(line, 7) == pytest.approx(line)
+    assert utils.smooth([0, 0, 3, 0, 0], 3) == pytest.approx([0, 1, 1, 1, 0])
+    assert utils.smooth([4.0], 9) == pytest.approx([4])
+
+
+@pytest.mark.parametrize("window", [0, 4, -1])
+def test_smooth_refuses_even_windows(window: int) -> None:
+    with pytest.raises(ValueError, match="odd"):
+        utils.smooth([1.0, 2.0], window)
+
+
+def test_smooth_refuses_tables() -> None:
+    with pytest.raises(ValueError, match="one-dimensional"):
+        utils.smooth(np.zeros((2, 2)))
+
+
+def test_spearman_closed_forms() -> None:
+    x = np.arange(10)
+    assert utils.spearman_correlation(x, np.exp(x)) == pytest.approx(1)
+    assert utils.spearman_correlation(x, -(x**3)) == pytest.approx(-1)
+    assert utils.spearman_correlation(x, np.ones(10)) == 0
+    # Without ties: 1 - 6 * sum of squared rank differences / (n (n^2 - 1)) = 1 - 6 * 2 / 24.
+    assert utils.spearman_correlation([1, 2, 3], [1, 3, 2]) == pytest.approx(0.5)
+    # With ties: ranks 1.5, 1.5, 3 against 1, 2, 3.
+    assert utils.spearman_correlation([5, 5, 9], [1, 2, 3]) == pytest.approx(np.sqrt(0.75))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [([1], [1]), ([1, 2], [1, 2, 3]), ([1, np.nan], [1, 2]), ([[1, 2]] * 2,) * 2],
+)
+def test_spearman_refuses_bad_series(first: list, second: list) -> None:
+    with pytest.raises(ValueError, match="series"):
+        utils.spearman_correlation(first, second)
+
+
+def test_trend_of_a_rise_and_fall() -> None:
+    values = [0.6, 0.9, *np.linspace(0.8, 0.5, 10)]
+    trend = utils.summarise_trend(make_history(values), last=4)
+    assert trend["peak"] == 0.9
+    assert trend["peak_epoch"] == 2
+    assert trend["spearman"] == pytest.approx(-1)
+    assert trend["last_mean"] == pytest.approx(np.mean(values[-4:]))
+    assert utils.summarise_trend(make_history([0.5, 0.9]))["spearman"] == 0
+
+
+def test_plot_is_written_and_needs_a_record(tmp_path: Path) -> None:
+    figure = utils.draw_train_history(make_history([0.8, 0.7]), tmp_path / "plot.png")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == ["Losses", "Accuracy of the discriminator"]
+    assert utils.read_picture(tmp_path / "plot.png").std() > 10
+    with pytest.raises(ValueError, match="empty"):
+        utils.draw_train_history([], tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()

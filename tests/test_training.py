@@ -1,0 +1,252 @@
+"""Training and checkpoints on tiny networks: restore, continue, and every way to go wrong."""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import dcgan_utils as utils
+
+IMAGES, _ = utils.draw_stand_in_images(24, (8, 8, 3), seed=0)
+
+
+class Session:
+    """What a reader has after running the cells: fresh networks and the folders of a run."""
+
+    def __init__(self, names: SimpleNamespace, output_dir: Path, width: int = 4) -> None:
+        """Start a run as a fresh kernel would."""
+        names.keras.utils.set_random_seed(names.SEED)
+        self.names = names
+        self.run = names.start_run(
+            names.build_generator(names.LATENT_DIM, (8, 8, 3), width=width),
+            names.build_discriminator((8, 8, 3), width=width),
+        )
+        self.folders = utils.prepare_run_folders(output_dir, "tiny")
+
+    def train(self, epochs: int, **losses: Callable) -> utils.History:
+        """Restore and train."""
+        step = self.names.make_train_step(self.run, **losses)
+        return self.names.train(self.run, self.folders, step, IMAGES, epochs)
+
+
+@pytest.fixture
+def session(lesson: Callable, tmp_path: Path) -> Callable[..., Session]:
+    """Return a maker of fresh sessions that share one output folder."""
+    names = lesson()
+    return lambda **options: Session(names, tmp_path, **options)
+
+
+def generator_weights(session: Session) -> np.ndarray:
+    """Return all weights of the generator as one vector."""
+    return np.concatenate([w.numpy().ravel() for w in session.run.generator.weights])
+
+
+def test_a_run_leaves_pictures_history_and_checkpoint(session: Callable, capsys) -> None:
+    first = session()
+    history = first.train(2)
+    assert [record["epoch"] for record in history] == [1, 2]
+    assert utils.load_history(first.folders.history) == history
+    assert all(set(record) == set(utils.HISTORY_KEYS) for record in history)
+    assert [file.name for file in sorted(first.folders.samples.iterdir())] == [
+        "epoch_0001.png",
+        "epoch_0002.png",
+    ]
+    assert capsys.readouterr().out.count("fake_acc") == 2
+    left = [file.name for file in first.folders.output_dir.rglob("*") if "tmp" in file.name]
+    assert left == []
+
+
+def test_a_finished_run_is_restored_and_not_trained(session: Callable, capsys) -> None:
+    first = session()
+    history = first.train(2)
+    second = session()
+    assert (generator_weights(first) != generator_weights(second)).any()
+    capsys.readouterr()
+    assert second.train(2) == history
+    assert np.array_equal(generator_weights(first), generator_weights(second))
+    assert int(second.run.g_optimizer.iterations) == 6
+    output = capsys.readouterr().out
+    assert "Nothing to train" in output
+    assert output.count("fake_acc") == 2
+
+
+def test_a_larger_total_goes_on_where_the_run_ended(session: Callable) -> None:
+    session().train(2)
+    continued = session()
+    history = continued.train(3)
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    assert int(continued.run.epoch) == 3
+
+    whole = session()
+    whole.folders = utils.prepare_run_folders(whole.folders.output_dir / "whole", "tiny")
+    uninterrupted = whole.train(3)
+    # Images, noise and dropout go on as if nothing had happened.
+    timings = ("seconds", "images_per_second")
+    for record, expected in zip(history, uninterrupted, strict=True):
+        assert {k: v for k, v in record.items() if k not in timings} == {
+            k: v for k, v in expected.items() if k not in timings
+        }
+    assert np.array_equal(generator_weights(continued), generator_weights(whole))
+
+
+def test_a_smaller_total_keeps_the_later_checkpoint(session: Callable, capsys) -> None:
+    session().train(3)
+    capsys.readouterr()
+    later = session()
+    assert len(later.train(1)) == 3
+    assert "EPOCHS = 1 and epoch 3 is done" in capsys.readouterr().out
+    assert int(later.run.epoch) == 3
+
+
+@pytest.mark.parametrize("epochs", [0, -1, 2.5, "3"])
+def test_impossible_totals_are_refused(session: Callable, epochs: object) -> None:
+    with pytest.raises(ValueError, match="EPOCHS must be a whole number of at least 1"):
+        session().train(epochs)
+
+
+def test_too_few_images_are_refused(session: Callable) -> None:
+    tiny = session()
+    step = tiny.names.make_train_step(tiny.run)
+    with pytest.raises(ValueError, match="at least BATCH_SIZE = 8"):
+        tiny.names.train(tiny.run, tiny.folders, step, IMAGES[:5], 1)
+
+
+def test_history_is_cut_to_the_checkpoint(session: Callable) -> None:
+    first = session()
+    history = first.train(1)
+    utils.save_history([*history, {**history[0], "epoch": 2}], first.folders.history)
+    assert session().train(1) == history
+
+
+def test_a_lost_history_is_named(session: Callable) -> None:
+    first = session()
+    first.train(1)
+    first.folders.history.unlink()
+    with pytest.raises(RuntimeError, match=r"tiny\.json ends at epoch 0"):
+        session().train(2)
+
+
+def test_other_networks_are_named_with_the_variable(session: Callable) -> None:
+    first = session()
+    first.train(1)
+    checkpoints = sorted(file.name for file in first.folders.checkpoints.iterdir())
+    message = r"other networks: conv2d\w*/kernel \(d_optimizer.*shape \[.*Delete this folder"
+    with pytest.raises(RuntimeError, match=message):
+        session(width=6).train(2)
+    assert sorted(file.name for file in first.folders.checkpoints.iterdir()) == checkpoints
+
+
+@pytest.mark.parametrize("kind", ["data-00000-of-00001", "index"])
+@pytest.mark.parametrize("damage", ["truncate", "empty", "delete"])
+def test_a_damaged_checkpoint_falls_back(session: Callable, capsys, kind: str, damage: str) -> None:
+    first = session()
+    first.train(2)
+    damaged = first.folders.checkpoints / f"epoch-2.{kind}"
+    if damage == "delete":
+        damaged.unlink()
+    else:
+        content = damaged.read_bytes()
+        damaged.write_bytes(content[: len(content) // 2 if damage == "truncate" else 0])
+    second = session()
+    history = second.train(1)
+    assert [record["epoch"] for record in history] == [1]
+    assert int(second.run.epoch) == 1
+    assert "is passed over" in capsys.readouterr().out
+
+
+def test_no_readable_checkpoint_stops_with_the_remedy(session: Callable) -> None:
+    first = session()
+    first.train(1)
+    for file in first.folders.checkpoints.glob("*.data*"):
+        file.write_bytes(b"")
+    with pytest.raises(RuntimeError, match=r"No checkpoint in .* Delete this folder"):
+        session().train(2)
+
+
+def test_divergence_names_epoch_and_step_and_keeps_the_checkpoint(session: Callable) -> None:
+    session().train(1)
+    calls = tf.Variable(0)
+
+    def breaks_at_second_step(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
+        calls.assign_add(1)
+        loss = tf.reduce_mean(fake_logits) - tf.reduce_mean(real_logits)
+        return tf.where(calls < 2, loss, float("nan"))
+
+    broken = session()
+    with pytest.raises(RuntimeError, match=r"epoch 2, step 2: d_loss is nan.*intact"):
+        broken.train(3, d_loss_fn=breaks_at_second_step)
+    again = session()
+    assert len(again.train(1)) == 1
+    assert np.isfinite(generator_weights(again)).all()
+    assert not broken.folders.sample(2).exists()
+
+
+def test_a_full_disk_keeps_the_checkpoint(session: Callable, monkeypatch) -> None:
+    history = session().train(1)
+
+    def no_space(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.train.CheckpointManager, "save", no_space)
+        with pytest.raises(RuntimeError, match=r"No space left.*previous checkpoint is intact"):
+            session().train(2)
+    assert session().train(1) == history
+
+
+def test_a_read_only_output_folder_is_named() -> None:
+    with pytest.raises(RuntimeError, match=r"Cannot write /proc/dcgan.*folder that you may write"):
+        utils.prepare_run_folders("/proc/dcgan", "baseline")
+
+
+@pytest.mark.parametrize("variant", ["", "a/b", "..", "a b"])
+def test_variant_names_are_plain(tmp_path: Path, variant: str) -> None:
+    with pytest.raises(ValueError, match="variant must be"):
+        utils.prepare_run_folders(tmp_path, variant)
+    assert not any(tmp_path.iterdir())
+
+
+def test_backup_moves_a_run_to_another_machine(
+    session: Callable, lesson: Callable, tmp_path: Path
+) -> None:
+    drive = tmp_path / "drive"
+    names = lesson(BACKUP_DIR=str(drive))
+    first = Session(names, tmp_path / "here")
+    history = first.train(2)
+    assert [file.name for file in drive.iterdir()] == ["tiny.zip"]
+    second = Session(names, tmp_path / "there")
+    assert second.train(2) == history
+    assert second.folders.sample(1).exists()
+    assert utils.fetch_backup(second.folders, drive) is False
+    (drive / "tiny.zip").write_bytes(b"PK")
+    with pytest.raises(RuntimeError, match=r"tiny\.zip cannot be unpacked"):
+        Session(names, tmp_path / "elsewhere").train(2)
+
+
+def test_output_folders_protect_shipped_results(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    choose = utils.choose_output_dir
+    assert choose("", fast=False, from_scratch=False) == Path()
+    assert choose("", fast=True, from_scratch=False) == Path("runs/fast")
+    assert choose("mine", fast=True, from_scratch=False) == Path("mine")
+    fresh = choose("", fast=False, from_scratch=True)
+    assert fresh == Path("runs/from_scratch_001")
+    fresh.mkdir(parents=True)
+    assert choose("", fast=False, from_scratch=True) == Path("runs/from_scratch_002")
+    folders = utils.prepare_run_folders("mine", "baseline")
+    (folders.checkpoints / "checkpoint").touch()
+    with pytest.raises(ValueError, match="holds checkpoints already"):
+        choose("mine", fast=False, from_scratch=True)
+
+
+def test_precision_is_chosen_with_a_reason() -> None:
+    assert utils.choose_precision("float32") == ("float32", "as asked for")
+    policy, reason = utils.choose_precision("auto")
+    assert policy in ("float32", "mixed_bfloat16")
+    assert "bfloat16" in reason
+    with pytest.raises(ValueError, match="PRECISION"):
+        utils.choose_precision("float64")
