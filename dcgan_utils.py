@@ -472,6 +472,9 @@ def draw_stand_in_images(count: int, image_shape: tuple[int, int, int], seed: in
 # ---------------------------------------------------------------------------------------------
 
 
+PICTURE_DPI = 80  # of figures that show pictures: a notebook embeds them, so size matters
+
+
 def to_uint8(images: np.ndarray) -> np.ndarray:
     """Turn images into uint8 pixels for display.
 
@@ -612,30 +615,38 @@ def generate_and_save_images(
     return save_png(image_grid(images), folders.sample(epoch))
 
 
-def draw_panels(panels: dict[str, np.ndarray], path: str | Path | None = None) -> Figure:
-    """Draw pictures side by side, each below its title.
+def draw_panels(
+    panels: dict[str, np.ndarray], columns: int = 3, path: str | Path | None = None
+) -> Figure:
+    """Draw pictures in rows, each below its title.
 
     Args:
         panels: title to uint8 picture (height, width, 3), at least one.
+        columns: pictures a row, at least 1.
         path: PNG to write, if given.
 
     Raises:
-        ValueError: no panel, or one that is not a uint8 RGB picture.
+        ValueError: no panel, one that is not a uint8 RGB picture, or no column.
         RuntimeError: the file cannot be written.
     """
     if not panels:
         raise ValueError("panels is empty: there is nothing to draw")
+    if columns < 1:
+        raise ValueError(f"columns must be at least 1, got {columns}")
     for title, pixels in panels.items():
         _check_picture(pixels, f"panel {title!r}")
-    aspect = sum(pixels.shape[1] / pixels.shape[0] for pixels in panels.values())
-    height = min(3.4, 13.0 / aspect)
-    figure = Figure(figsize=(height * aspect + 0.2, height + 0.35), layout="tight")
-    ratios = [pixels.shape[1] / pixels.shape[0] for pixels in panels.values()]
-    axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=ratios)[0]
-    for axis, (title, pixels) in zip(axes, panels.items(), strict=True):
+    columns = min(columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    tallest = max(pixels.shape[0] / pixels.shape[1] for pixels in panels.values())
+    width = min(10 / columns, 4.6)
+    size = (width * columns, (width * tallest + 0.35) * rows)
+    figure = Figure(figsize=size, dpi=PICTURE_DPI, layout="tight")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.axis("off")
+    for axis, (title, pixels) in zip(axes, panels.items(), strict=False):
         axis.imshow(pixels, interpolation="nearest")
         axis.set_title(title, fontsize=11)
-        axis.axis("off")
     return _save_figure(figure, path)
 
 
@@ -659,7 +670,8 @@ def draw_class_rows(
         raise ValueError(f"{len(images)} images do not fill {len(class_names)} rows")
     columns = len(images) // len(class_names)
     grid = image_grid(images, columns)
-    figure = Figure(figsize=(0.58 * columns + 1.2, 0.6 * len(class_names)), layout="tight")
+    size = (0.58 * columns + 1.2, 0.6 * len(class_names))
+    figure = Figure(figsize=size, dpi=PICTURE_DPI, layout="tight")
     axis = figure.subplots()
     axis.imshow(grid, interpolation="nearest")
     row_height = grid.shape[0] / len(class_names)
@@ -674,7 +686,7 @@ def _save_figure(figure: Figure, path: str | Path | None) -> Figure:
     """Write a figure as PNG if a path is given, and hand it on."""
     if path is not None:
         with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
+            figure.savefig(temporary, format="png", metadata={"Software": None})
     return figure
 
 
@@ -817,15 +829,19 @@ def history_column(history: History, key: str) -> np.ndarray:
 
 
 def format_epoch(record: dict[str, float], total: int) -> str:
-    """Say what one epoch did, in one line."""
-    seconds_left = (total - record["epoch"]) * record["seconds"]
-    left = f"   {seconds_left / 60:4.0f} min left" if seconds_left > 0 else ""
+    """Say what one epoch of a history did, in one line; `total` is the number of epochs asked."""
     return (
-        f"epoch {record['epoch']:3d}/{total}   g_loss {record['g_loss']:.3f}   "
-        f"d_loss {record['d_loss']:.3f}   real_acc {record['real_acc']:.3f}   "
-        f"fake_acc {record['fake_acc']:.3f}   {record['seconds']:4.0f} s   "
-        f"{record['images_per_second']:5.0f} images/s{left}"
+        f"epoch {record['epoch']:2d}/{total}  g_loss {record['g_loss']:.3f}  "
+        f"d_loss {record['d_loss']:.3f}  real_acc {record['real_acc']:.3f}  "
+        f"fake_acc {record['fake_acc']:.3f}  {record['seconds']:4.0f} s  "
+        f"{record['images_per_second']:5.0f} images/s"
     )
+
+
+def format_time_left(history: History, total: int) -> str:
+    """Say how long the epochs up to `total` will take if they are like the latest three."""
+    seconds = history_column(history, "seconds")[-3:].mean()
+    return f"{seconds * (total - len(history)) / 60:.0f} min left"
 
 
 def smooth(values: Sequence[float], window: int = 7) -> np.ndarray:

@@ -66,11 +66,14 @@ def test_column_and_its_errors() -> None:
         utils.history_column(history, "fid")
 
 
-def test_epoch_line_says_what_is_left() -> None:
+def test_epoch_line_and_time_left() -> None:
     history = make_history([0.8, 0.7])
-    assert "epoch   1/5" in utils.format_epoch(history[0], 5)
-    assert "2 min left" in utils.format_epoch(history[0], 5)
-    assert "left" not in utils.format_epoch(history[1], 2)
+    line = utils.format_epoch(history[0], 50)
+    assert line.startswith("epoch  1/50  g_loss 0.700")
+    assert "fake_acc 0.800    30 s   1000 images/s" in line
+    assert len(line) < 96  # one line on a rendered page
+    assert utils.format_time_left(history, 12) == "5 min left"
+    assert utils.format_time_left(history, 2) == "0 min left"
 
 
 def test_smooth_closed_forms() -> None:

@@ -134,7 +134,7 @@ def test_figures_are_written_and_closed(pixels: np.ndarray, tmp_path: Path) -> N
     from matplotlib import pyplot
 
     grid = utils.image_grid(pixels)
-    utils.draw_panels({"left": grid, "right": grid}, tmp_path / "panels.png")
+    utils.draw_panels(dict.fromkeys("abcde", grid), columns=2, path=tmp_path / "panels.png")
     utils.draw_class_rows(pixels, ["even", "odd"], tmp_path / "rows.png")
     assert utils.read_picture(tmp_path / "panels.png").std() > 10
     assert utils.read_picture(tmp_path / "rows.png").std() > 10
@@ -144,6 +144,8 @@ def test_figures_are_written_and_closed(pixels: np.ndarray, tmp_path: Path) -> N
 def test_figures_refuse_nothing_to_draw(pixels: np.ndarray) -> None:
     with pytest.raises(ValueError, match="panels is empty"):
         utils.draw_panels({})
+    with pytest.raises(ValueError, match="columns"):
+        utils.draw_panels({"a": pixels[0]}, columns=0)
     with pytest.raises(ValueError, match="panel 'a'"):
         utils.draw_panels({"a": pixels})
     with pytest.raises(ValueError, match="do not fill 4 rows"):
