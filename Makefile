@@ -12,10 +12,14 @@ TRAIN_OPTIONS = --variant $(VARIANT) $(if $(EPOCHS),--epochs $(EPOCHS)) \
 SAMPLE_OPTIONS = --variant $(VARIANT) --out "$(OUT)" $(if $(N),--count $(N)) \
     $(if $(SEED),--seed $(SEED)) $(if $(OUTPUT_DIR),--output-dir "$(OUTPUT_DIR)")
 
-.PHONY: run train samples test lint format publish clean
+.PHONY: run notebook train samples test lint format publish clean
 
 run: $(READY)
 	$(BIN)/python .make/run.py
+
+notebook: $(READY)
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace \
+	    --ExecutePreprocessor.record_timing=False cifar10_dcgan.ipynb
 
 train: $(READY)
 	$(BIN)/python .make/train.py $(TRAIN_OPTIONS)

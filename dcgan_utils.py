@@ -738,6 +738,8 @@ def make_gif(
         raise ValueError(f"frames differ in size: {sorted(sizes)}; use pictures of one run only")
     captioned = [_add_caption(picture, caption) for caption, picture in pictures.items()]
     durations = [frame_ms] * (len(captioned) - 1) + [hold_ms]
+    if len(captioned) == 1:
+        durations = hold_ms  # Pillow takes no list for a single frame
     with atomic_path(path) as temporary:
         iio.imwrite(temporary, captioned, extension=".gif", duration=durations, loop=0)
     return Path(path)

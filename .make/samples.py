@@ -28,12 +28,11 @@ def main() -> None:
     os.chdir(Path(__file__).parent.parent)
     sys.path.insert(0, str(Path.cwd()))
 
-    import dcgan_utils as utils
-
     try:
         tags = ("setup", "parameters", "definitions", f"variant:{options.variant}")
         names = run_cells(*tags, **parameters)
-        run, folders = names[options.variant], names[f"{options.variant}_folders"]
+        utils, run = names["utils"], names[options.variant]
+        folders = names[f"{options.variant}_folders"]
         if utils.restore_latest(utils.make_checkpoint_manager(run, folders)) is None:
             raise RuntimeError(f"no checkpoint in {folders.checkpoints}: train it with make train")
         noise_source = names["tf"].random.Generator.from_seed(options.seed)

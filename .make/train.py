@@ -4,8 +4,19 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from notebook import run_cells, variants
+
+
+def draw_results(names: dict[str, Any], variant: str) -> None:
+    """Draw the history plot and the GIF of the whole run."""
+    utils, folders = names["utils"], names[f"{variant}_folders"]
+    history = utils.load_history(folders.history)
+    utils.draw_train_history(history, folders.history_plot)
+    frames = {f"epoch {record['epoch']}": folders.sample(record["epoch"]) for record in history}
+    utils.make_gif(frames, folders.gif)
+    print(f"plot and GIF: {folders.history_plot} and {folders.gif}")
 
 
 def main() -> None:
@@ -31,7 +42,8 @@ def main() -> None:
     try:
         tags = ("setup", "parameters", "data", "definitions")
         variant = (f"variant:{options.variant}", f"train:{options.variant}")
-        run_cells(*tags, *variant, **parameters)
+        names = run_cells(*tags, *variant, **parameters)
+        draw_results(names, options.variant)
     except (RuntimeError, ValueError) as error:
         sys.exit(f"make train: {error}")
     except KeyboardInterrupt:

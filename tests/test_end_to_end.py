@@ -69,6 +69,10 @@ def test_terminal_commands_train_and_sample(tmp_path: Path) -> None:
     assert "Traceback" not in trained.stderr
     assert sum(line.startswith("epoch") for line in trained.stdout.splitlines()) == 1
 
+    folders = utils.RunFolders(tmp_path, "baseline")
+    assert folders.gif.exists()
+    assert folders.history_plot.exists()
+
     out = tmp_path / "out.npz"
     sampled = command(
         "samples.py", "--count", "5", "--out", str(out), "--output-dir", str(tmp_path)

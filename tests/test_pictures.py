@@ -111,6 +111,12 @@ def test_gif_keeps_order_durations_and_loop(tmp_path: Path) -> None:
     assert durations == [120, 120, 900]
 
 
+def test_gif_of_a_single_epoch(pixels: np.ndarray, tmp_path: Path) -> None:
+    frame = utils.save_png(utils.image_grid(pixels), tmp_path / "frame.png")
+    gif = utils.make_gif({"epoch 1": frame}, tmp_path / "run.gif")
+    assert len(iio.imread(gif, index=...)) == 1
+
+
 def test_gif_refuses_bad_frames(pixels: np.ndarray, tmp_path: Path) -> None:
     small = utils.save_png(pixels[0], tmp_path / "small.png")
     large = utils.save_png(utils.image_grid(pixels), tmp_path / "large.png")
