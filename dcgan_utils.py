@@ -857,11 +857,11 @@ def smooth(values: Sequence[float], window: int = 7) -> np.ndarray:
         float64 (n,).
 
     Raises:
-        ValueError: `values` is not one-dimensional, or `window` is even or below 1.
+        ValueError: `values` is not a finite series, or `window` is even or below 1.
     """
     values = np.asarray(values, np.float64)
-    if values.ndim != 1:
-        raise ValueError(f"values must be one-dimensional, got shape {values.shape}")
+    if values.ndim != 1 or not np.isfinite(values).all():
+        raise ValueError(f"values must be finite and one-dimensional, got shape {values.shape}")
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window must be an odd number of at least 1, got {window}")
     reach = [min(window // 2, i, len(values) - 1 - i) for i in range(len(values))]
@@ -930,8 +930,12 @@ def save_checkpoint(manager: tf.train.CheckpointManager, epoch: int) -> None:
     try:
         manager.save(checkpoint_number=epoch)
     except (OSError, tf.errors.OpError) as error:
+        for unfinished in Path(manager.directory).glob("*_temp"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        # TensorFlow's message is "{{node}} file; reason [Op:name]".
+        reason = str(error).rsplit("; ", 1)[-1].split(" [Op:")[0]
         raise RuntimeError(
-            f"Cannot write a checkpoint to {manager.directory}: {error}. "
+            f"Cannot write a checkpoint to {manager.directory}: {reason}. "
             "Free some disk space or choose another OUTPUT_DIR; the previous checkpoint is intact."
         ) from error
 

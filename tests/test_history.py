@@ -89,9 +89,10 @@ def test_smooth_refuses_even_windows(window: int) -> None:
         utils.smooth([1.0, 2.0], window)
 
 
-def test_smooth_refuses_tables() -> None:
-    with pytest.raises(ValueError, match="one-dimensional"):
-        utils.smooth(np.zeros((2, 2)))
+@pytest.mark.parametrize("values", [np.zeros((2, 2)), [0.5, np.nan], [np.inf]])
+def test_smooth_refuses_tables_and_gaps(values: object) -> None:
+    with pytest.raises(ValueError, match="finite and one-dimensional"):
+        utils.smooth(values)
 
 
 def test_spearman_closed_forms() -> None:

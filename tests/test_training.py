@@ -185,16 +185,29 @@ def test_divergence_names_epoch_and_step_and_keeps_the_checkpoint(session: Calla
     assert not broken.folders.sample(2).exists()
 
 
-def test_a_full_disk_keeps_the_checkpoint(session: Callable, monkeypatch) -> None:
-    history = session().train(1)
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        tf.errors.ResourceExhaustedError(None, None, "{{node}} file; No space left on device"),
+    ],
+)
+def test_a_full_disk_keeps_the_checkpoint(
+    session: Callable, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    first = session()
+    history = first.train(1)
+    unfinished = first.folders.checkpoints / "epoch-2_temp"
 
     def no_space(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        unfinished.mkdir()
+        raise error
 
     with monkeypatch.context() as patch:
         patch.setattr(tf.train.CheckpointManager, "save", no_space)
-        with pytest.raises(RuntimeError, match=r"No space left.*previous checkpoint is intact"):
+        with pytest.raises(RuntimeError, match=r"No space left on device\. Free.*is intact"):
             session().train(2)
+    assert not unfinished.exists()
     assert session().train(1) == history
 
 
