@@ -138,6 +138,14 @@ def test_notebook_and_readme_quote_the_history(notebook: nbformat.NotebookNode) 
     assert "\n".join(lines) in texts(notebook)
 
 
+def test_the_second_seed_is_quoted_as_it_ran(notebook: nbformat.NotebookNode) -> None:
+    second = utils.load_history(ROOT / "training_history" / "baseline_seed_7.json")
+    assert f"{utils.summarise_trend(second)['peak']:.3f}" in texts(notebook)
+    for record in (second[-1], HISTORY[len(second) - 1]):
+        assert f"{record['fake_acc']:.3f}" in README
+        assert f"{record['fake_acc']:.3f}" in texts(notebook)
+
+
 def test_every_epoch_left_its_picture() -> None:
     expected = [FOLDERS.sample(record["epoch"]) for record in HISTORY]
     assert sorted(FOLDERS.samples.iterdir()) == expected
