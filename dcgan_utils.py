@@ -194,6 +194,10 @@ class RunFolders:
         """Sample grid of one epoch."""
         return self.samples / f"epoch_{epoch:04d}.png"
 
+    def frames(self, epochs: Iterable[int]) -> dict[str, Path]:
+        """Sample grids of several epochs by caption, as `make_gif` takes them."""
+        return {f"epoch {epoch}": self.sample(epoch) for epoch in epochs}
+
 
 def prepare_run_folders(output_dir: str | Path, variant: str) -> RunFolders:
     """Create the folders of a run and make sure that they can be written.
@@ -201,6 +205,9 @@ def prepare_run_folders(output_dir: str | Path, variant: str) -> RunFolders:
     Args:
         output_dir: holds generated_samples/, training_checkpoints/ and training_history/.
         variant: name of the trained model, used in file names.
+
+    Returns:
+        The paths of this run.
 
     Raises:
         ValueError: `variant` is not a plain name.
@@ -385,7 +392,7 @@ def _temporary_folder() -> Iterator[Path]:
     except OSError as error:
         raise RuntimeError(
             f"Cannot unpack CIFAR-10 in {tempfile.gettempdir()}: {error.strerror or error}. "
-            "Free 400 MB there, or point the environment variable TMPDIR to another folder."
+            "Free 200 MB there, or point the environment variable TMPDIR to another folder."
         ) from error
 
 
@@ -1174,5 +1181,5 @@ def smallest_pair_distance(images: np.ndarray) -> float:
     pixels = to_uint8(images).astype(np.float64)
     if len(pixels) < 2:
         raise ValueError("need at least two images to compare")
-    pairs: Iterable = itertools.combinations(pixels, 2)
+    pairs = itertools.combinations(pixels, 2)
     return min(float(np.sqrt(np.mean((a - b) ** 2))) for a, b in pairs)

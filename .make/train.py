@@ -14,8 +14,7 @@ def draw_results(names: dict[str, Any], variant: str) -> None:
     utils, folders = names["utils"], names[f"{variant}_folders"]
     history = utils.load_history(folders.history)
     utils.draw_train_history(history, folders.history_plot)
-    frames = {f"epoch {record['epoch']}": folders.sample(record["epoch"]) for record in history}
-    utils.make_gif(frames, folders.gif)
+    utils.make_gif(folders.frames(record["epoch"] for record in history), folders.gif)
     print(f"plot and GIF: {folders.history_plot} and {folders.gif}")
 
 

@@ -146,6 +146,17 @@ def test_the_second_seed_is_quoted_as_it_ran(notebook: nbformat.NotebookNode) ->
         assert f"{record['fake_acc']:.3f}" in texts(notebook)
 
 
+def test_every_trial_is_in_the_table(notebook: nbformat.NotebookNode) -> None:
+    trials = json.loads((ROOT / "training_history" / "baseline_trials.json").read_text())["trials"]
+    table = texts(notebook).split("### What was tried")[1].split("## Step 7")[0]
+    rows = [line for line in table.splitlines() if re.match(r"\| \d", line)]
+    assert len(rows) == len(trials)
+    for row, trial in zip(rows, trials, strict=True):
+        real, fake = trial["real_acc"], trial["fake_acc"]
+        assert row.startswith(f"| {trial['discriminator_width']}-")
+        assert f"| {len(fake)} | {real[-1]:.2f} | {fake[-1]:.2f} | {trial['pictures']} |" in row
+
+
 def test_every_epoch_left_its_picture() -> None:
     expected = [FOLDERS.sample(record["epoch"]) for record in HISTORY]
     assert sorted(FOLDERS.samples.iterdir()) == expected
