@@ -1,7 +1,7 @@
-"""Tools that any image GAN can reuse: data, pictures, GIF, history, checkpoints, metrics.
+"""Tools that any image GAN can reuse: data, layers, pictures, GIF, history, checkpoints, metrics.
 
 The lesson itself (networks, losses, training step) is in `cifar10_dcgan.ipynb`. Nothing here knows
-the notebook's variables or does work at import; the functions that need TensorFlow import it.
+the notebook's variables, and importing it does no work but to load TensorFlow without its messages.
 
 Conventions: an image batch is an array (N, height, width, channels) with 1 or 3 channels, either
 uint8 in 0..255 or float in [-1, 1]. Messages for the reader go through a `say` callback.
@@ -25,28 +25,16 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-Say = Callable[[str], None]
-History = list[dict[str, float]]
-Split = tuple[np.ndarray, np.ndarray]
-
-
-# ---------------------------------------------------------------------------------------------
-# Machine and files
-# ---------------------------------------------------------------------------------------------
-
 
 @contextlib.contextmanager
-def quiet_start_up() -> Iterator[None]:
+def _quiet_start_up() -> Iterator[None]:
     """Hide what TensorFlow's C++ side writes to stderr while it is imported in this block.
 
     Errors are not hidden: they reach Python as exceptions. Warnings and information that come
@@ -64,38 +52,132 @@ def quiet_start_up() -> Iterator[None]:
         os.close(stderr)
 
 
+with _quiet_start_up():
+    import keras
+    import tensorflow as tf
+
+Say = Callable[[str], None]
+History = list[dict[str, float]]
+Split = tuple[np.ndarray, np.ndarray]
+
+
+# ---------------------------------------------------------------------------------------------
+# Machine and files
+# ---------------------------------------------------------------------------------------------
+
+
 def choose_precision(wanted: str = "auto") -> tuple[str, str]:
     """Choose a Keras dtype policy; weights and checkpoints are float32 under each of them.
 
     Args:
-        wanted: "auto", "float32" or "mixed_bfloat16".
+        wanted: "auto", "float32", "mixed_bfloat16" or "mixed_float16".
 
     Returns:
         The policy's name and the reason for it. "auto" means mixed_bfloat16 where the processor
-        computes with it directly (GPUs of compute capability 8.0, CPUs with AVX512-BF16 or AMX).
+        computes with it directly (GPUs of compute capability 8.0, CPUs with AVX512-BF16 or AMX),
+        and mixed_float16 on GPUs that have tensor cores for float16 only (7.0 to 7.5, such as T4).
 
     Raises:
         ValueError: an unknown name.
     """
-    if wanted in ("float32", "mixed_bfloat16"):
+    if wanted in ("float32", "mixed_bfloat16", "mixed_float16"):
         return wanted, "as asked for"
     if wanted != "auto":
-        raise ValueError(f"PRECISION must be auto, float32 or mixed_bfloat16, got {wanted!r}")
-    import tensorflow as tf
-
+        raise ValueError(
+            f"PRECISION must be auto, float32, mixed_bfloat16 or mixed_float16, got {wanted!r}"
+        )
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-        able = all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
-        device = "the GPU"
-    else:
-        cpu_information = Path("/proc/cpuinfo")  # on Linux only
-        flags = cpu_information.read_text() if cpu_information.exists() else ""
-        able = "avx512_bf16" in flags or "amx_bf16" in flags
-        device = "the CPU"
-    if able:
-        return "mixed_bfloat16", f"{device} computes with bfloat16 directly"
-    return "float32", f"{device} has no bfloat16 arithmetic of its own"
+        weakest = min(detail.get("compute_capability", (0, 0)) for detail in details)
+        if weakest >= (8, 0):
+            return "mixed_bfloat16", "the GPU computes with bfloat16 directly"
+        if weakest >= (7, 0):
+            return "mixed_float16", "the GPU has tensor cores for float16, none for bfloat16"
+        return "float32", "the GPU has no fast 16-bit arithmetic"
+    cpu_information = Path("/proc/cpuinfo")  # on Linux only
+    flags = cpu_information.read_text() if cpu_information.exists() else ""
+    if "avx512_bf16" in flags or "amx_bf16" in flags:
+        return "mixed_bfloat16", "the CPU computes with bfloat16 directly"
+    return "float32", "the CPU has no bfloat16 arithmetic of its own"
+
+
+def choose_strategy() -> tuple[tf.distribute.Strategy, str]:
+    """Choose how training is spread over devices; call this before TensorFlow computes anything.
+
+    Returns:
+        The strategy and a line about it: MultiWorkerMirroredStrategy if the environment variable
+        `TF_CONFIG` describes a cluster, MirroredStrategy for several GPUs (or several logical
+        CPUs, where there is no GPU), and else TensorFlow's default of one device.
+
+    Raises:
+        ValueError: `TF_CONFIG` is not the description of a cluster.
+        RuntimeError: TensorFlow has been used before, so that a cluster cannot be joined.
+    """
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+        workers = sum(len(addresses) for addresses in cluster.values())
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"the environment variable TF_CONFIG does not describe a cluster ({error}); "
+            "unset it to train on this machine alone"
+        ) from error
+    if workers:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        resolver = strategy.cluster_resolver
+        place = f"{resolver.task_type} {resolver.task_id} of {workers}"
+        return strategy, f"{strategy.num_replicas_in_sync} devices in a cluster, here {place}"
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if len(devices) > 1:
+        strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+        return strategy, f"{len(devices)} devices share each batch"
+    return tf.distribute.get_strategy(), "one device"
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Say whether this process writes the files: alone, or as the first worker of a cluster."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.task_type:
+        return True
+    has_chief = "chief" in resolver.cluster_spec().jobs
+    return resolver.task_type == "chief" or (not has_chief and resolver.task_id == 0)
+
+
+def require_same_epoch(strategy: tf.distribute.Strategy, epoch: tf.Variable) -> None:
+    """Make sure that all workers of a cluster start from the same epoch.
+
+    Raises:
+        RuntimeError: they do not, because they look at different folders.
+    """
+
+    @tf.function
+    def add_up() -> tf.Tensor:
+        return strategy.reduce("SUM", strategy.run(lambda: tf.identity(epoch)), axis=None)
+
+    if int(add_up()) != int(epoch.numpy()) * strategy.num_replicas_in_sync:
+        raise RuntimeError(
+            f"This worker starts from epoch {int(epoch.numpy())} and another one does not: "
+            "OUTPUT_DIR must be a folder that all machines share."
+        )
+
+
+def own_share(rows: tf.Tensor) -> tf.Tensor:
+    """Return the rows of a whole batch that fall to this device; call inside `strategy.run`.
+
+    What is drawn for the whole batch and then shared out does not depend on the number of devices.
+
+    Args:
+        rows: (N, …), the same on every device, N a multiple of the number of devices.
+
+    Returns:
+        (N / devices, …); all rows where there is one device.
+    """
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return rows
+    size = tf.shape(rows)[0] // context.num_replicas_in_sync
+    start = tf.cast(context.replica_id_in_sync_group, tf.int32) * size
+    return rows[start : start + size]
 
 
 def choose_output_dir(wanted: str | Path, *, fast: bool, from_scratch: bool) -> Path:
@@ -219,7 +301,7 @@ def prepare_run_folders(output_dir: str | Path, variant: str) -> RunFolders:
     for folder in (folders.samples, folders.checkpoints, folders.history.parent):
         with atomic_path(folder / "write_test") as probe:
             probe.touch()
-        (folder / "write_test").unlink()
+        (folder / "write_test").unlink(missing_ok=True)  # another worker may have been faster
     return folders
 
 
@@ -430,8 +512,6 @@ def _keras_archive_path() -> Path:
 
 def _fetch_from_keras(say: Say) -> dict[str, np.ndarray]:
     """Let Keras read its own cache or download the official archive."""
-    import keras
-
     if not _keras_archive_path().exists():
         say("Fetching CIFAR-10 from its official host (170 MB; it may take half an hour) …")
     try:
@@ -472,6 +552,274 @@ def draw_stand_in_images(count: int, image_shape: tuple[int, int, int], seed: in
     inside = np.hypot(rows - centre[0], columns - centre[1]) < radius
     colours = rng.integers(0, 256, (2, count, 1, 1, channels), dtype=np.uint8)
     return np.where(inside[..., None], colours[0], colours[1]), labels
+
+
+# ---------------------------------------------------------------------------------------------
+# Layers and optimizer: Keras' own classes, same weights and same mathematics, faster kernels
+# ---------------------------------------------------------------------------------------------
+#
+# What they save was measured on two CPU cores with AVX512-BF16; `benchmarks/` repeats it.
+
+
+class Conv2D(keras.layers.Conv2D):
+    """Keras' convolution; one that halves even sides (stride 2, "same") is faster on a CPU."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Convolve images (N, height, width, channels)."""
+        if not _has_fast_kernel(self, inputs.shape):
+            return super().call(inputs)
+        outputs = _halve(inputs, tf.convert_to_tensor(self.kernel))
+        return self.activation(_add_bias(outputs, self.bias) if self.use_bias else outputs)
+
+
+class Conv2DTranspose(keras.layers.Conv2DTranspose):
+    """Keras' transposed convolution; one that doubles sides (stride 2, "same") is faster on a CPU.
+
+    The shape of the kernel is (rows, columns, channels out, channels in).
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Double the sides of images (N, height, width, channels)."""
+        if not _has_fast_kernel(self, inputs.shape):
+            return super().call(inputs)
+        outputs = _double(inputs, tf.convert_to_tensor(self.kernel))
+        return self.activation(_add_bias(outputs, self.bias) if self.use_bias else outputs)
+
+
+def _has_fast_kernel(layer: keras.layers.Layer, shape: tf.TensorShape) -> bool:
+    """Say whether `_halve` and `_double` compute this layer, and faster than Keras does."""
+    rows, columns = layer.kernel_size
+    usual = (layer.strides, layer.padding, layer.dilation_rate) == ((2, 2), "same", (1, 1))
+    even = all(side is not None and side % 2 == 0 for side in shape[1:3])
+    plain = getattr(layer, "groups", 1) == 1 and getattr(layer, "output_padding", None) is None
+    on_cpu = not tf.config.list_physical_devices("GPU")
+    return usual and plain and on_cpu and rows == columns and 2 <= rows <= 6 and even
+
+
+@tf.custom_gradient
+def _halve(images: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    """Convolve with stride 2 and "same" padding: sides are halved."""
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return _spread(upstream, kernel), _kernel_gradient(images, upstream, kernel.shape)
+
+    return tf.nn.conv2d(images, kernel, 2, "SAME"), gradient
+
+
+@tf.custom_gradient
+def _double(images: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    """Convolve transposed with stride 2 and "same" padding: sides are doubled."""
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images_gradient = tf.nn.conv2d(upstream, kernel, 2, "SAME")
+        return images_gradient, _kernel_gradient(upstream, images, kernel.shape)
+
+    return _spread(images, kernel), gradient
+
+
+def _add_bias(images: tf.Tensor, bias: keras.Variable) -> tf.Tensor:
+    """Add one number a channel, with a gradient summed in float32.
+
+    On a CPU TensorFlow adds a bfloat16 gradient up in bfloat16, whose eight bits lose all but the
+    first few hundred of the many thousand pixels.
+    """
+
+    @tf.custom_gradient
+    def add(images: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            total = tf.reduce_sum(tf.cast(upstream, tf.float32), axis=[0, 1, 2])
+            return upstream, tf.cast(total, bias.dtype)
+
+        return tf.nn.bias_add(images, bias), gradient
+
+    return add(images, tf.convert_to_tensor(bias))
+
+
+def _padding_before(size: int) -> int:
+    """Return the zeros before the first pixel in a stride-2 "same" convolution of even sides."""
+    return (size - 2) // 2
+
+
+def _kernel_gradient(large: tf.Tensor, small: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
+    """Return the gradient of the kernel that leads from a `large` image to a `small` one.
+
+    It is itself a convolution: of the large image with the small one, dilated by the stride, where
+    batch and channels change roles. For small images oneDNN computes that up to three times as
+    fast as TensorFlow's own operation for this gradient, but only in bfloat16.
+
+    Args:
+        large: (N, 2 height, 2 width, channels of the large image).
+        small: (N, height, width, channels of the small image), the gradient of either end.
+        shape: of the kernel (size, size, channels of the large, channels of the small image).
+
+    Returns:
+        A tensor of that shape.
+    """
+    if large.dtype != tf.bfloat16 or max(small.shape[1:3]) > 8 or shape[2] <= 4:
+        sizes = tf.constant(shape.as_list())
+        return tf.raw_ops.Conv2DBackpropFilter(
+            input=large,
+            filter_sizes=sizes,
+            out_backprop=small,
+            strides=[1, 2, 2, 1],
+            padding="SAME",
+        )
+    size = shape[0]
+    before = _padding_before(size)
+    sides = [before, size - 2 - before]
+    swapped = tf.nn.conv2d(
+        tf.transpose(large, (3, 1, 2, 0)),
+        tf.transpose(small, (1, 2, 0, 3)),
+        strides=1,
+        padding=[[0, 0], sides, sides, [0, 0]],
+        dilations=2,
+    )
+    return tf.transpose(swapped, (1, 2, 0, 3))
+
+
+def _spread(small: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Spread each pixel of a small image over a kernel's area of an image of twice the sides.
+
+    oneDNN pads few channels to sixteen, so for pictures (1 or 3 channels) the four pixels that come
+    from one are computed as channels of one plain convolution, then laid side by side.
+    """
+    _, rows, columns, _ = small.shape
+    size, _, channels, _ = kernel.shape
+    if channels > 4:
+        shape = tf.stack([tf.shape(small)[0], 2 * rows, 2 * columns, channels])
+        return tf.nn.conv2d_transpose(small, kernel, shape, 2, "SAME")
+    before = _padding_before(size)
+    taps = [[_quarter_kernels(kernel, before, i, j) for j in (-1, 0, 1)] for i in (-1, 0, 1)]
+    quarters = tf.nn.conv2d(small, tf.stack([tf.stack(row) for row in taps]), 1, "SAME")
+    return tf.nn.depth_to_space(quarters, 2)
+
+
+def _quarter_kernels(kernel: tf.Tensor, before: int, i: int, j: int) -> tf.Tensor:
+    """Collect the weights with which the neighbour (i, j) of a pixel enters its four successors.
+
+    Returns:
+        (channels of the small image, 4 x channels of the large image).
+    """
+    size, _, channels, small_channels = kernel.shape
+    weights = []
+    for below in (0, 1):
+        for right in (0, 1):
+            row, column = below + before - 2 * i, right + before - 2 * j
+            inside = 0 <= row < size and 0 <= column < size
+            zeros = tf.zeros((channels, small_channels), kernel.dtype)
+            weights.append(kernel[row, column] if inside else zeros)
+    return tf.transpose(tf.concat(weights, axis=0))
+
+
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras' batch normalisation over the whole batch, however many devices share it.
+
+    On one device TensorFlow's fused kernel does the work of about ten operations; on several, the
+    statistics are those of all devices together, so that every device keeps the same averages.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        """Take the options of `keras.layers.BatchNormalization`."""
+        super().__init__(synchronized=True, **options)
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Normalise images (N, height, width, channels), or anything else as Keras does."""
+        learns = training and self.trainable
+        alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        if not (learns and alone and len(inputs.shape) == 4 and self.scale and self.center):
+            return super().call(inputs, training=training)
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs,
+            tf.convert_to_tensor(self.gamma),
+            tf.convert_to_tensor(self.beta),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
+        biased_variance = variance * (count - 1) / count  # as Keras averages it
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, biased_variance)):
+            average.assign(average * self.momentum + value * (1 - self.momentum))
+        return outputs
+
+
+class Dropout(keras.layers.Dropout):
+    """Keras' dropout with one random byte a value instead of four, so `rate` is in steps of 1/256.
+
+    Devices that share a batch draw different masks.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Zero a share `rate` of the values and enlarge the others, in training only."""
+        dropped = round(self.rate * 256)
+        if not training or not dropped:
+            return inputs
+        context = tf.distribute.get_replica_context()
+        device = context.replica_id_in_sync_group if context else 0
+        seed = tf.random.experimental.stateless_fold_in(
+            tf.cast(self.seed_generator.next(), tf.int32), tf.cast(device, tf.int32)
+        )
+        count = tf.size(inputs)
+        words = tf.random.stateless_uniform([(count + 3) // 4], seed, None, None, tf.uint32)
+        random_bytes = tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:count]
+        kept = tf.reshape(random_bytes >= dropped, tf.shape(inputs))
+        return inputs * (tf.cast(kept, inputs.dtype) * (256 / (256 - dropped)))
+
+
+class Adam(keras.optimizers.Adam):
+    """Keras' Adam, each variable updated by TensorFlow's one fused operation.
+
+    Source: Kingma & Ba, "Adam: A Method for Stochastic Optimization", 2015.
+    """
+
+    def update_step(
+        self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor
+    ) -> None:
+        """Improve one variable and its two moments."""
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations.value, variable.dtype) + 1
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].handle,
+            v=self._velocities[index].handle,
+            beta1_power=self.beta_1**step,
+            beta2_power=self.beta_2**step,
+            lr=tf.cast(learning_rate, variable.dtype),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
+
+
+class LossScaling(keras.optimizers.LossScaleOptimizer):
+    """Keras' dynamic loss scaling, which skips a step on all devices if one of them overflows."""
+
+    def check_finite(self, grads: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Say whether the gradients of every device are finite."""
+        devices = tf.distribute.get_strategy().num_replicas_in_sync
+        finite = tf.cast(super().check_finite(grads), tf.int32)
+        if devices > 1:
+            context = tf.distribute.get_replica_context()
+            finite = context.all_reduce(tf.distribute.ReduceOp.SUM, finite)
+        return finite == devices
+
+
+def with_loss_scaling(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Wrap an optimizer for the current dtype policy.
+
+    float16 gradients underflow, so under mixed_float16 the loss is scaled before the gradients are
+    taken (`scale_loss`) and the gradients are scaled back (`apply`). The scale is no part of a
+    checkpoint: it is found anew after a restart, so that checkpoints fit every policy.
+
+    Returns:
+        A `LossScaling` under mixed_float16; under other policies the optimizer itself, whose
+        `scale_loss` changes nothing.
+    """
+    if keras.config.dtype_policy().compute_dtype != "float16":
+        return optimizer
+    wrapped = LossScaling(optimizer)
+    wrapped.build(optimizer._trainable_variables)
+    return wrapped
 
 
 # ---------------------------------------------------------------------------------------------
@@ -918,9 +1266,12 @@ def draw_train_history(history: History, path: str | Path | None = None) -> Figu
 def make_checkpoint_manager(
     checkpoint: tf.train.Checkpoint, folders: RunFolders
 ) -> tf.train.CheckpointManager:
-    """Return a manager that keeps the two newest checkpoints of a run, named by epoch."""
-    import tensorflow as tf
+    """Return a manager that keeps the two newest checkpoints of a run, named by epoch.
 
+    All workers of a cluster call this, though only the chief saves: TensorFlow creates the counter
+    of saved checkpoints on first use, and in a cluster that takes every worker.
+    """
+    _ = checkpoint.save_counter
     return tf.train.CheckpointManager(
         checkpoint, str(folders.checkpoints), max_to_keep=2, checkpoint_name="epoch"
     )
@@ -932,8 +1283,6 @@ def save_checkpoint(manager: tf.train.CheckpointManager, epoch: int) -> None:
     Raises:
         RuntimeError: the checkpoint cannot be written (read-only, disk full).
     """
-    import tensorflow as tf
-
     try:
         manager.save(checkpoint_number=epoch)
     except (OSError, tf.errors.OpError) as error:
@@ -982,8 +1331,6 @@ def restore_latest(manager: tf.train.CheckpointManager, say: Say = print) -> str
 
 def _read_checkpoint_shapes(path: str) -> dict[str, list[int]]:
     """Read a checkpoint to its end, which proves it whole; return variable names and shapes."""
-    import tensorflow as tf
-
     reader = tf.train.load_checkpoint(path)
     shapes = reader.get_variable_to_shape_map()
     for name in shapes:
@@ -1036,7 +1383,7 @@ def resume(manager: tf.train.CheckpointManager, folders: RunFolders, say: Say = 
     """
     if restore_latest(manager, say) is None:
         return []
-    epoch = int(manager.checkpoint.epoch)
+    epoch = int(manager.checkpoint.epoch.numpy())
     history = load_history(folders.history)
     if len(history) < epoch:
         raise RuntimeError(

@@ -1,17 +1,25 @@
 """Shared fixtures: the notebook's own definitions, and small images."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import keras
 import numpy as np
 import pytest
 from notebook import run_cells
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def float32_again() -> Iterator[None]:
+    """Undo a test's choice of precision."""
+    yield
+    keras.config.set_dtype_policy("float32")
 
 
 @pytest.fixture

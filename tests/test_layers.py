@@ -1,0 +1,154 @@
+"""The layers with faster kernels compute what Keras' own compute."""
+
+from itertools import product
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import dcgan_utils as utils
+
+POLICIES = ("float32", "mixed_bfloat16")
+
+
+def relative_error(value: tf.Tensor, expected: tf.Tensor) -> float:
+    """Return the largest difference as a share of the largest expected value."""
+    value, expected = np.asarray(value, np.float64), np.asarray(expected, np.float64)
+    return np.abs(value - expected).max() / np.abs(expected).max()
+
+
+def output_and_gradients(layer: layers.Layer, images: tf.Tensor) -> list[tf.Tensor]:
+    """Return the layer's output, and a loss's gradients to images, kernel and bias."""
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        output = layer(images)
+        loss = tf.reduce_sum(tf.cast(output, tf.float32) ** 2)
+    return [output, *tape.gradient(loss, [images, layer.kernel, layer.bias])]
+
+
+@pytest.mark.parametrize("name", ["Conv2D", "Conv2DTranspose"])
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_convolutions_equal_those_of_keras(name: str, size: int, policy: str) -> None:
+    # bfloat16 keeps eight bits, so its results are compared with those of float32.
+    tolerance = {"float32": 1e-5, "mixed_bfloat16": 0.03}[policy]
+    options = {"strides": 2, "padding": "same", "bias_initializer": "ones"}
+    for side, channels, filters in product((8, 14, 20), (3, 8), (3, 8)):
+        ours = getattr(utils, name)(filters, size, dtype=policy, **options)
+        theirs = getattr(layers, name)(filters, size, dtype="float32", **options)
+        images = tf.random.stateless_normal((6, side, side, channels), (size, side))
+        ours(images), theirs(images)
+        theirs.set_weights(ours.get_weights())
+        for value, expected in zip(
+            output_and_gradients(ours, images), output_and_gradients(theirs, images), strict=True
+        ):
+            assert value.shape == expected.shape
+            assert relative_error(value, expected) < tolerance
+
+
+@pytest.mark.parametrize("name", ["Conv2D", "Conv2DTranspose"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strides": 1, "padding": "same"},
+        {"strides": 2, "padding": "valid"},
+        {"strides": 2, "padding": "same", "activation": "relu"},
+        {"strides": 2, "padding": "same", "use_bias": False},
+        {"strides": 2, "padding": "same", "kernel_size": 1},
+        {"strides": 2, "padding": "same", "kernel_size": 7},
+    ],
+)
+def test_other_convolutions_are_those_of_keras(name: str, options: dict) -> None:
+    for side in (8, 9):
+        ours, theirs = (
+            getattr(module, name)(5, **({"kernel_size": 4} | options)) for module in (utils, layers)
+        )
+        images = tf.random.stateless_normal((3, side, side, 2), (1, 2))
+        ours(images), theirs(images)
+        theirs.set_weights(ours.get_weights())
+        assert relative_error(ours(images), theirs(images)) < 1e-5
+
+
+def test_gradient_of_a_gradient_passes_through() -> None:
+    """As a penalty on the discriminator's gradient needs it."""
+    penalties = []
+    kernel = None
+    for module in (utils, layers):
+        images = tf.random.stateless_normal((4, 8, 8, 3), (1, 2))
+        down = module.Conv2D(6, 4, strides=2, padding="same", activation="tanh")
+        up = module.Conv2DTranspose(3, 4, strides=2, padding="same", activation="tanh")
+        up(down(images))
+        if kernel is not None:
+            down.set_weights(kernel[0]), up.set_weights(kernel[1])
+        kernel = down.get_weights(), up.get_weights()
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as inner:
+                inner.watch(images)
+                logits = tf.reduce_sum(up(down(images)))
+            penalty = tf.reduce_sum(inner.gradient(logits, images) ** 2)
+        penalties.append([penalty, *outer.gradient(penalty, [down.kernel, up.kernel])])
+    for value, expected in zip(*penalties, strict=True):
+        assert relative_error(value, expected) < 1e-4
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 4, 5), (16, 7)])
+def test_batch_normalisation_equals_that_of_keras(shape: tuple[int, ...]) -> None:
+    ours, theirs = (m.BatchNormalization(momentum=0.9) for m in (utils, layers))
+    for seed in (1, 2):
+        batch = 3 * tf.random.stateless_normal(shape, (seed, 0)) + 1
+        assert np.allclose(ours(batch, training=True), theirs(batch, training=True), atol=1e-5)
+    for value, expected in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        assert np.allclose(value, expected, rtol=1e-5, atol=1e-6)
+    assert np.allclose(ours(batch, training=False), theirs(batch, training=False), atol=1e-5)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
+    layer = utils.Dropout(0.25, seed=1)
+    ones = tf.ones((100, 1003))  # not a multiple of four: random bytes come in fours
+    first, second = layer(ones, training=True).numpy(), layer(ones, training=True).numpy()
+    assert set(np.unique(first)) == {0, np.float32(1 / 0.75)}
+    assert (first == 0).mean() == pytest.approx(0.25, abs=0.005)
+    assert (first != second).any()
+    assert (layer(ones, training=False).numpy() == 1).all()
+    assert (utils.Dropout(0.0)(ones, training=True).numpy() == 1).all()
+    again = utils.Dropout(0.25, seed=1)
+    assert (again(ones, training=True).numpy() == first).all()
+
+
+def test_adam_equals_that_of_keras() -> None:
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 5, 0.5)
+    results = []
+    for module in (utils, keras.optimizers):
+        variable = keras.Variable(np.ones((3, 4), np.float32))
+        optimizer = module.Adam(schedule, beta_1=0.5, beta_2=0.9)
+        for step in range(20):
+            optimizer.apply([tf.random.stateless_normal((3, 4), (step, 0))], [variable])
+        results.append([variable.numpy(), *(moment.numpy() for moment in optimizer.variables)])
+    for value, expected in zip(*results, strict=True):
+        assert np.allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_loss_scaling_skips_a_step_that_overflows() -> None:
+    keras.config.set_dtype_policy("mixed_float16")
+    variable = keras.Variable(np.ones(3, np.float32))
+    adam = utils.Adam(0.1)
+    adam.build([variable])
+    optimizer = utils.with_loss_scaling(adam)
+    scale = float(optimizer.scale_loss(1.0))
+    assert scale > 1
+    for gradient, steps, share in ((np.inf, 0, 0.5), (1.0, 1, 0.5)):
+        tf.function(lambda g: optimizer.apply([g], [variable]))(tf.fill(3, gradient))
+        assert int(adam.iterations) == steps
+        assert float(optimizer.scale_loss(1.0)) == share * scale
+        assert np.isfinite(variable.numpy()).all()
+    assert (variable.numpy() < 1).all()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_no_loss_scaling_without_float16(policy: str) -> None:
+    adam = utils.Adam(0.1)
+    keras.config.set_dtype_policy(policy)
+    assert utils.with_loss_scaling(adam) is adam
+    assert float(adam.scale_loss(tf.constant(3.0))) == 3.0
