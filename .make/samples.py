@@ -35,8 +35,8 @@ def main() -> None:
         folders = names[f"{options.variant}_folders"]
         if utils.restore_latest(utils.make_checkpoint_manager(run, folders)) is None:
             raise RuntimeError(f"no checkpoint in {folders.checkpoints}: train it with make train")
-        noise_source = names["tf"].random.Generator.from_seed(options.seed)
-        noise = noise_source.normal((options.count, names["LATENT_DIM"]))
+        shape = (options.count, names["LATENT_DIM"])
+        noise = np.random.default_rng(options.seed).standard_normal(shape, np.float32)
         images = utils.generate_images(run.generator, noise)
         labels = np.full(options.count, -1, np.int64)  # -1: a variant without classes
         with utils.atomic_path(out) as temporary:

@@ -42,9 +42,14 @@ def main() -> None:
         tags = ("setup", "parameters", "data", "definitions")
         variant = (f"variant:{options.variant}", f"train:{options.variant}")
         names = run_cells(*tags, *variant, **parameters)
-        draw_results(names, options.variant)
+        if names["utils"].is_chief(names["strategy"]):
+            draw_results(names, options.variant)
     except (RuntimeError, ValueError) as error:
         sys.exit(f"make train: {error}")
+    except Exception as error:
+        if "TF_CONFIG" not in os.environ or "Collective" not in str(error):
+            raise
+        sys.exit("make train: a worker of the cluster is lost. Start all workers again to go on.")
     except KeyboardInterrupt:
         sys.exit("make train: interrupted; the last finished epoch is kept")
 

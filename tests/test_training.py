@@ -263,3 +263,36 @@ def test_precision_is_chosen_with_a_reason() -> None:
     assert "bfloat16" in reason
     with pytest.raises(ValueError, match="PRECISION"):
         utils.choose_precision("float64")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "policy"),
+    [
+        ([(9, 0)], "mixed_bfloat16"),
+        ([(8, 0)], "mixed_bfloat16"),
+        ([(7, 5)], "mixed_float16"),
+        ([(8, 0), (7, 5)], "mixed_float16"),
+        ([(6, 1)], "float32"),
+        ([None], "float32"),
+    ],
+)
+def test_precision_fits_the_weakest_gpu(
+    monkeypatch: pytest.MonkeyPatch, capabilities: list, policy: str
+) -> None:
+    details = {
+        f"GPU:{i}": {"compute_capability": c} if c else {} for i, c in enumerate(capabilities)
+    }
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(details))
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", details.get)
+    chosen, reason = utils.choose_precision()
+    assert chosen == policy
+    assert "the GPU" in reason
+
+
+def test_checkpoints_fit_every_precision(lesson: Callable, tmp_path: Path) -> None:
+    history = Session(lesson(PRECISION="float32"), tmp_path).train(1)
+    for epochs, precision in enumerate(("mixed_float16", "mixed_bfloat16", "float32"), start=2):
+        later = Session(lesson(PRECISION=precision), tmp_path).train(epochs)
+        assert later[: len(history)] == history
+        assert all(np.isfinite(record["g_loss"]) for record in later)
+        history = later
