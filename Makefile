@@ -5,6 +5,7 @@ OUT ?= samples.npz
 
 BIN := .venv/bin
 READY := .venv/ready
+TORCH_READY := .venv-torch/ready
 
 # The names a reader may give on the command line reach the scripts as options.
 TRAIN_OPTIONS = --variant $(VARIANT) $(if $(EPOCHS),--epochs $(EPOCHS)) \
@@ -12,7 +13,9 @@ TRAIN_OPTIONS = --variant $(VARIANT) $(if $(EPOCHS),--epochs $(EPOCHS)) \
 SAMPLE_OPTIONS = --variant $(VARIANT) --out "$(OUT)" $(if $(N),--count $(N)) \
     $(if $(SEED),--seed $(SEED)) $(if $(OUTPUT_DIR),--output-dir "$(OUTPUT_DIR)")
 
-.PHONY: run notebook train samples test lint format publish clean
+BENCHMARK = PYTHONPATH=.:.make TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python
+
+.PHONY: run notebook train samples test lint format bench bench-torch bench-growth publish clean
 
 run: $(READY)
 	$(BIN)/python .make/run.py
@@ -38,11 +41,20 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench: $(READY)
+	$(BENCHMARK) benchmarks/train_step.py
+
+bench-torch: $(READY) $(TORCH_READY)
+	$(MAKE) bench
+
+bench-growth: $(READY)
+	$(BENCHMARK) benchmarks/growth.py
+
 publish: $(READY)
 	$(BIN)/python .make/publish.py "$(REPO)"
 
 clean:
-	rm -rf .venv executed runs .pytest_cache .ruff_cache
+	rm -rf .venv .venv-torch executed runs .pytest_cache .ruff_cache
 
 # The stamp is written last, so that an interrupted installation is taken up again.
 $(READY): requirements.txt requirements-dev.txt
@@ -50,4 +62,10 @@ $(READY): requirements.txt requirements-dev.txt
 	    { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	@touch $@
+
+# PyTorch stays apart: only the benchmark compares with it.
+$(TORCH_READY):
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet "torch~=2.6" numpy
 	@touch $@
