@@ -197,7 +197,8 @@ def format_tables(results: dict[str, Any]) -> str:
         "|---|---|---|",
         f"| textbook loop, float32 | {textbook:,.0f} | 1.00 |",
     ]
-    titles = {f"torch {p} {m}": f"PyTorch {m}, {p}" for p, m in TORCH_MODES}
+    earlier = " (an earlier run)" if results.get("torch", {}).get("from_an_earlier_run") else ""
+    titles = {f"torch {p} {m}": f"PyTorch {m}, {p}{earlier}" for p, m in TORCH_MODES}
     titles["project float32"] = "this project, float32"
     titles["project"] = f"**this project, {results['policy']}**"
     exact = {
@@ -223,7 +224,8 @@ def format_tables(results: dict[str, Any]) -> str:
     ]
     if "step_vs_torch" in results:
         best = f"{results['torch']['best'].replace(' ', ', ')}, {results['torch']['version']}"
-        rows.append(f"| step against PyTorch's best ({best}) | {results['step_vs_torch']:.2f} |")
+        ratio = results["step_vs_torch"]
+        rows.append(f"| step against PyTorch's best ({best}){earlier} | {ratio:.2f} |")
     dtype = "bfloat16" if "bfloat16" in results["policy"] else "float32"
     rows += [
         f"| share of the machine's {dtype} matmul peak ({results['matmul_gflops'][dtype]:.0f} "
