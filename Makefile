@@ -67,5 +67,5 @@ $(READY): requirements.txt requirements-dev.txt
 # PyTorch stays apart: only the benchmark compares with it.
 $(TORCH_READY):
 	$(PYTHON) -m venv .venv-torch
-	.venv-torch/bin/python -m pip install --quiet "torch~=2.6" numpy
+	.venv-torch/bin/python -m pip install --quiet torch==2.13.0 numpy
 	@touch $@
