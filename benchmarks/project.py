@@ -4,6 +4,8 @@ The code is that of the notebook's cells; only the networks differ in the compar
 textbook, which is made with the textbook's.
 """
 
+import atexit
+import shutil
 import sys
 import tempfile
 import time
@@ -36,6 +38,7 @@ KERNELS = {
 def define_lesson(precision: str, **parameters: Any) -> SimpleNamespace:
     """Run the notebook's definitions in a namespace of their own."""
     folder = tempfile.mkdtemp(prefix="dcgan_benchmark_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     settings = {"PRECISION": precision, "OUTPUT_DIR": folder, **parameters}
     return SimpleNamespace(**run_cells("setup", "parameters", "definitions", **settings))
 

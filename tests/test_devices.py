@@ -72,6 +72,43 @@ def test_the_real_networks_train_and_restore_on_two_devices(tmp_path: Path, prec
     assert np.isfinite(weights).all()
 
 
+OVERFLOW = """
+import keras, numpy as np, tensorflow as tf
+import dcgan_utils as utils
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+strategy, _ = utils.choose_strategy()
+tf.distribute.experimental_set_strategy(strategy)
+keras.config.set_dtype_policy("mixed_float16")
+variable = keras.Variable(np.ones(3, np.float32))
+adam = utils.Adam(0.1)
+adam.build([variable])
+optimizer = utils.with_loss_scaling(adam)
+
+@tf.function
+def step(overflowing):
+    def share():
+        device = tf.distribute.get_replica_context().replica_id_in_sync_group
+        bad = tf.equal(tf.cast(device, tf.int32), overflowing)
+        optimizer.apply([tf.where(bad, tf.fill((3,), float("inf")), tf.ones(3))], [variable])
+    strategy.run(share)
+
+for overflowing in (0, 1, -1):
+    step(tf.constant(overflowing))
+    print([bool(copy.numpy()[0] < 1) for copy in variable.value.values])
+"""
+
+
+def test_an_overflow_on_one_device_skips_the_step_on_both() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OVERFLOW], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    copies_changed = done.stdout.splitlines()
+    assert copies_changed == ["[False, False]", "[False, False]", "[True, True]"]
+
+
 def free_ports(count: int) -> list[int]:
     """Return ports that nothing listens on."""
     sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]

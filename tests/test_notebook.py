@@ -157,6 +157,18 @@ def test_every_trial_is_in_the_table(notebook: nbformat.NotebookNode) -> None:
         assert f"| {len(fake)} | {real[-1]:.2f} | {fake[-1]:.2f} | {trial['pictures']} |" in row
 
 
+def test_the_comparison_of_layers_is_quoted_as_it_ran(notebook: nbformat.NotebookNode) -> None:
+    runs = json.loads((ROOT / "training_history" / "baseline_layers.json").read_text())["runs"]
+    third = {(run["layers"], run["seed"]): f"{run['fake_acc'][2]:.2f}" for run in runs}
+    keras, faster = (
+        [third[layers, seed] for seed in (42, 7)] for layers in ("Keras", "dcgan_utils")
+    )
+    sentence = f"{keras[0]} and {keras[1]} with the former, {faster[0]} and {faster[1]} with the"
+    assert sentence in texts(notebook)
+    shipped = next(run for run in runs if (run["layers"], run["seed"]) == ("dcgan_utils", 42))
+    assert shipped["fake_acc"] == [round(record["fake_acc"], 4) for record in HISTORY[:4]]
+
+
 def test_every_epoch_left_its_picture() -> None:
     expected = [FOLDERS.sample(record["epoch"]) for record in HISTORY]
     assert sorted(FOLDERS.samples.iterdir()) == expected
