@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import itertools
@@ -29,8 +30,10 @@ from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 
 @contextlib.contextmanager
@@ -271,6 +274,16 @@ class RunFolders:
     def strip(self) -> Path:
         """PNG that shows a few epochs side by side."""
         return self.samples.with_name(f"{self.variant}_strip.png")
+
+    @property
+    def class_grid(self) -> Path:
+        """PNG with one row of pictures a class."""
+        return self.samples.with_name(f"{self.variant}_classes.png")
+
+    @property
+    def walk(self) -> Path:
+        """Animation of a walk from one noise vector to another."""
+        return self.samples.with_name(f"{self.variant}_walk.gif")
 
     def sample(self, epoch: int) -> Path:
         """Sample grid of one epoch."""
@@ -562,13 +575,19 @@ def draw_stand_in_images(count: int, image_shape: tuple[int, int, int], seed: in
 
 
 class Conv2D(keras.layers.Conv2D):
-    """Keras' convolution; one that halves even sides (stride 2, "same") is faster on a CPU."""
+    """Keras' convolution; one that halves even sides (stride 2, "same") is faster on a CPU.
+
+    The gradient of every bias is summed in float32.
+    """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Convolve images (N, height, width, channels)."""
-        if not _has_fast_kernel(self, inputs.shape):
+        if self.data_format != "channels_last":
             return super().call(inputs)
-        outputs = _halve(inputs, tf.convert_to_tensor(self.kernel))
+        if _has_fast_kernel(self, inputs.shape):
+            outputs = _halve(inputs, tf.convert_to_tensor(self.kernel))
+        else:
+            outputs = self.convolution_op(inputs, self.kernel)
         return self.activation(_add_bias(outputs, self.bias) if self.use_bias else outputs)
 
 
@@ -726,15 +745,20 @@ class BatchNormalization(keras.layers.BatchNormalization):
         """Normalise images (N, height, width, channels), or anything else as Keras does."""
         learns = training and self.trainable
         alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
-        if not (learns and alone and len(inputs.shape) == 4 and self.scale and self.center):
+        usual = len(inputs.shape) == 4 and self.axis in (3, -1) and self.scale and self.center
+        if not usual or (learns and not alone):
             return super().call(inputs, training=training)
+        known = {} if learns else {"mean": self.moving_mean, "variance": self.moving_variance}
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
             tf.convert_to_tensor(self.gamma),
             tf.convert_to_tensor(self.beta),
             epsilon=self.epsilon,
-            is_training=True,
+            is_training=bool(learns),
+            **{name: tf.convert_to_tensor(value) for name, value in known.items()},
         )
+        if not learns:
+            return outputs
         count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
         biased_variance = variance * (count - 1) / count  # as Keras averages it
         for average, value in ((self.moving_mean, mean), (self.moving_variance, biased_variance)):
@@ -822,6 +846,51 @@ def with_loss_scaling(optimizer: keras.optimizers.Optimizer) -> keras.optimizers
     return wrapped
 
 
+def mirror_at_random(images: tf.Tensor, seed: Any) -> tf.Tensor:
+    """Mirror each image of a batch left to right with probability one half.
+
+    Args:
+        images: (N, height, width, channels); where devices share a batch, this device's share.
+        seed: two integers; the same ones mirror the same images of the whole batch.
+
+    Returns:
+        A tensor of the same shape.
+    """
+    devices = tf.distribute.get_strategy().num_replicas_in_sync
+    seed = tf.stack([tf.cast(part, tf.int32) for part in seed])
+    count = devices * tf.shape(images)[0]
+    mirrored = own_share(tf.random.stateless_uniform([count, 1, 1, 1], seed) < 0.5)
+    return tf.where(mirrored, tf.reverse(images, [2]), images)
+
+
+def update_average(
+    average: keras.Model, network: keras.Model, step: tf.Tensor, decay: float = 0.9999
+) -> None:
+    """Move the weights of an averaged copy toward those of the network that is being trained.
+
+    An exponential moving average draws better pictures than the weights of any one step (Yazıcı et
+    al., "The Unusual Effectiveness of Averaging in GAN Training", 2019). Its memory grows with the
+    run, to about a ninth of the steps so far, until `decay` limits it. Running statistics, such as
+    those of batch normalisation, are averages already and are copied.
+
+    Args:
+        average: a model of the same kind; if it is the network itself, nothing is done.
+        network: the model in training.
+        step: number of training steps so far, counted from 1.
+        decay: what is kept of the average in one step at the most, in 0..1.
+    """
+    if average is network:
+        return
+    step = tf.cast(step, tf.float32)
+    kept = tf.minimum(decay, (step + 1) / (step + 10))
+    for old, new in zip(average.trainable_variables, network.trainable_variables, strict=True):
+        old.assign(kept * old + (1 - kept) * new)
+    for old, new in zip(
+        average.non_trainable_variables, network.non_trainable_variables, strict=True
+    ):
+        old.assign(new)
+
+
 # ---------------------------------------------------------------------------------------------
 # Pictures
 # ---------------------------------------------------------------------------------------------
@@ -896,6 +965,34 @@ def image_grid(images: np.ndarray, columns: int = 4, scale: int = 2, gap: int = 
     return grid
 
 
+def join_pictures(pictures: Sequence[np.ndarray], gap: int = 16) -> np.ndarray:
+    """Put pictures side by side on white, centred in height.
+
+    Args:
+        pictures: uint8 (height, width, 3), at least one; heights may differ.
+        gap: white pixels between two of them, at least 0.
+
+    Returns:
+        uint8 (greatest height, sum of widths and gaps, 3).
+
+    Raises:
+        ValueError: no picture, one that is not uint8 RGB, or a negative gap.
+    """
+    if not pictures or gap < 0:
+        raise ValueError(f"need a picture and a gap of 0 or more, got {len(pictures)} and {gap}")
+    for picture in pictures:
+        _check_picture(picture, "a picture to join")
+    height = max(picture.shape[0] for picture in pictures)
+    width = sum(picture.shape[1] for picture in pictures) + gap * (len(pictures) - 1)
+    joined = np.full((height, width, 3), 255, np.uint8)
+    left = 0
+    for picture in pictures:
+        top = (height - picture.shape[0]) // 2
+        joined[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+        left += picture.shape[1] + gap
+    return joined
+
+
 def save_png(pixels: np.ndarray, path: str | Path) -> Path:
     """Write a uint8 picture (height, width, 3) as PNG, whole or not at all; return its path.
 
@@ -926,48 +1023,121 @@ def _check_picture(pixels: np.ndarray, name: str) -> None:
         raise ValueError(f"{name} must be uint8 (height, width, 3), got {dtype} {shape}")
 
 
-def generate_images(generator: Callable, noise: Any, batch_size: int = 500) -> np.ndarray:
+def takes_labels(network: Callable) -> bool:
+    """Say whether the last input of a Keras model is one named "labels"."""
+    inputs = getattr(network, "inputs", ())
+    return len(inputs) > 1 and inputs[-1].name == "labels"
+
+
+def call_network(network: Callable, inputs: Any, labels: Any, training: bool) -> tf.Tensor:
+    """Call a generator or discriminator, with the labels if it takes any.
+
+    Args:
+        network: a Keras model; if it takes labels, its last input is named "labels".
+        inputs: (N, …), noise or images, or a list where the network has several such inputs.
+        labels: integers (N,), given to the network as one-hot vectors, or such vectors (N, classes)
+            themselves, whose ones may be shared out among several classes; ignored, and possibly
+            None, if the network takes none.
+        training: whether it is being trained.
+
+    Raises:
+        ValueError: the network takes labels and there are none.
+    """
+    if not takes_labels(network):
+        return network(inputs, training=training)
+    if labels is None:
+        raise ValueError(f"{network.name} draws or judges by class: give it a label an image")
+    labels = tf.convert_to_tensor(labels)
+    if len(labels.shape) == 1:
+        labels = tf.one_hot(tf.cast(labels, tf.int32), network.inputs[-1].shape[-1])
+    tensors = [tf.convert_to_tensor(part) for part in tf.nest.flatten(inputs)]
+    return network([*tensors, labels], training=training)
+
+
+def generate_images(
+    generator: Callable, noise: Any, labels: Any = None, batch_size: int = 500
+) -> np.ndarray:
     """Generate many images, a batch at a time.
 
     Args:
-        generator: a Keras model that maps noise to float images in [-1, 1].
+        generator: a Keras model that maps noise, or noise and labels, to float images in [-1, 1].
         noise: float (N, latent_dim), N at least 1.
+        labels: for a generator that takes them, as for `call_network`.
         batch_size: images at once, at least 1.
 
     Returns:
         uint8 (N, height, width, channels).
 
     Raises:
-        ValueError: no noise, a batch size below 1, or an output that is no image batch.
+        ValueError: no noise, a batch size below 1, missing labels or another number of them than
+            of noise vectors, or an output that is no image batch.
     """
     if len(noise) < 1 or batch_size < 1:
         raise ValueError(f"need noise and batch_size of 1 or more: {len(noise)}, {batch_size}")
-    starts = range(0, len(noise), batch_size)
-    batches = [generator(noise[start : start + batch_size], training=False) for start in starts]
+    if labels is not None and len(labels) != len(noise):
+        raise ValueError(f"{len(noise)} noise vectors need as many labels, got {len(labels)}")
+    parts = [slice(start, start + batch_size) for start in range(0, len(noise), batch_size)]
+    batches = (
+        call_network(generator, noise[part], None if labels is None else labels[part], False)
+        for part in parts
+    )
     return np.concatenate([to_uint8(np.asarray(batch)) for batch in batches])
 
 
 def generate_and_save_images(
-    generator: Callable, epoch: int, fixed_noise: Any, folders: RunFolders
+    generator: Callable, epoch: int, folders: RunFolders, noise: Any, labels: Any = None
 ) -> Path:
-    """Generate images from the same noise as ever and save them as the grid of this epoch.
+    """Generate images from the same inputs as ever and save them as the grid of this epoch.
 
     Args:
-        generator: a Keras model that maps `fixed_noise` to float images in [-1, 1]; called with
-            `training=False`.
+        generator: as for `generate_images`; called with `training=False`.
         epoch: number in the file name.
-        fixed_noise: the generator's input, e.g. float (16, latent_dim).
         folders: where the grid goes.
+        noise: the fixed noise, e.g. float (16, latent_dim).
+        labels: the fixed labels (N,), all classes in turn. A generator that takes labels is drawn
+            with one column a class, another one with four columns.
 
     Returns:
         The path of the PNG.
 
     Raises:
-        ValueError: the generator's output is not an image batch in [-1, 1].
+        ValueError: as for `generate_images`.
         RuntimeError: the file cannot be written.
     """
-    images = np.asarray(generator(fixed_noise, training=False))
-    return save_png(image_grid(images), folders.sample(epoch))
+    images = generate_images(generator, noise, labels)
+    columns = len(np.unique(labels)) if takes_labels(generator) else 4
+    return save_png(image_grid(images, columns), folders.sample(epoch))
+
+
+def interpolate_noise(first: np.ndarray, second: np.ndarray, steps: int) -> np.ndarray:
+    """Walk from one noise vector to another along an arc, which keeps the usual length of noise.
+
+    Source: White, "Sampling Generative Networks", 2016.
+
+    Args:
+        first: float (latent_dim,), not zero.
+        second: the same, in another direction.
+        steps: number of points, the two ends included, at least 2.
+
+    Returns:
+        float32 (steps, latent_dim).
+
+    Raises:
+        ValueError: shapes differ, too few steps, or the directions are the same or opposite.
+    """
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if first.ndim != 1 or first.shape != second.shape or steps < 2:
+        raise ValueError(
+            f"need two vectors of one size and 2 steps: {first.shape}, {second.shape}, {steps}"
+        )
+    lengths = np.linalg.norm(first) * np.linalg.norm(second)
+    sine = math.sqrt(max(0.0, 1 - (first @ second / lengths) ** 2)) if lengths else 0.0
+    if sine < 1e-6:
+        raise ValueError("there is no single arc between vectors of the same or opposite direction")
+    angle = math.acos(first @ second / lengths)
+    share = np.linspace(0, 1, steps)[:, None]
+    points = np.sin((1 - share) * angle) * first + np.sin(share * angle) * second
+    return (points / sine).astype(np.float32)
 
 
 def draw_panels(
@@ -1063,7 +1233,7 @@ def read_picture(path: str | Path) -> np.ndarray:
 
 
 def make_gif(
-    frames: dict[str, str | Path],
+    frames: dict[str, str | Path | np.ndarray],
     path: str | Path,
     frame_ms: int = 150,
     hold_ms: int = 2500,
@@ -1071,7 +1241,8 @@ def make_gif(
     """Animate pictures: captioned, looping for ever, the last frame held.
 
     Args:
-        frames: caption to picture file, in order; all pictures of one size.
+        frames: caption to picture, as a file or as uint8 (height, width, 3), in order; all of one
+            size.
         path: the GIF to write.
         frame_ms: milliseconds a frame, at least 20 (browsers slow faster ones down).
         hold_ms: milliseconds for the last frame, at least `frame_ms`.
@@ -1087,7 +1258,12 @@ def make_gif(
         raise ValueError("frames is empty: train at least one epoch before making a GIF")
     if not 20 <= frame_ms <= hold_ms:
         raise ValueError(f"need 20 <= frame_ms <= hold_ms, got {frame_ms} and {hold_ms}")
-    pictures = {caption: read_picture(file) for caption, file in frames.items()}
+    pictures = {
+        caption: frame if isinstance(frame, np.ndarray) else read_picture(frame)
+        for caption, frame in frames.items()
+    }
+    for caption, picture in pictures.items():
+        _check_picture(picture, f"frame {caption!r}")
     sizes = {picture.shape for picture in pictures.values()}
     if len(sizes) > 1:
         raise ValueError(f"frames differ in size: {sorted(sizes)}; use pictures of one run only")
@@ -1121,6 +1297,7 @@ HISTORY_KEYS = (
     "d_loss",
     "real_acc",
     "fake_acc",
+    "distance",
     "seconds",
     "images_per_second",
 )
@@ -1188,10 +1365,10 @@ def history_column(history: History, key: str) -> np.ndarray:
 def format_epoch(record: dict[str, float], total: int) -> str:
     """Say what one epoch of a history did, in one line; `total` is the number of epochs asked."""
     return (
-        f"epoch {record['epoch']:2d}/{total}  g_loss {record['g_loss']:.3f}  "
-        f"d_loss {record['d_loss']:.3f}  real_acc {record['real_acc']:.3f}  "
-        f"fake_acc {record['fake_acc']:.3f}  {record['seconds']:4.0f} s  "
-        f"{record['images_per_second']:5.0f} images/s"
+        f"epoch {record['epoch']:2d}/{total}  loss g {record['g_loss']:.3f} d "
+        f"{record['d_loss']:.3f}  acc real {record['real_acc']:.3f} fake "
+        f"{record['fake_acc']:.3f}  distance {record['distance']:5.2f}  "
+        f"{record['seconds']:3.0f} s  {record['images_per_second']:4.0f} images/s"
     )
 
 
@@ -1223,11 +1400,17 @@ def smooth(values: Sequence[float], window: int = 7) -> np.ndarray:
     return np.array([values[i - r : i + r + 1].mean() for i, r in enumerate(reach)])
 
 
-def draw_train_history(history: History, path: str | Path | None = None) -> Figure:
-    """Plot losses (left) and accuracies with their trend (right) against the epoch.
+def draw_train_history(
+    history: History,
+    undecided: tuple[float, float] = (math.log(2), math.log(4)),
+    path: str | Path | None = None,
+) -> Figure:
+    """Plot losses, accuracies with their trend, and the distance against the epoch.
 
     Args:
         history: at least one record.
+        undecided: losses of generator and discriminator when the discriminator cannot decide, drawn
+            as dotted lines.
         path: PNG to write, if given.
 
     Raises:
@@ -1235,13 +1418,13 @@ def draw_train_history(history: History, path: str | Path | None = None) -> Figu
         RuntimeError: the file cannot be written.
     """
     epochs = history_column(history, "epoch")
-    figure = Figure(figsize=(12, 4.2), layout="tight")
-    losses, accuracies = figure.subplots(1, 2)
+    figure = Figure(figsize=(15, 4.2), dpi=PICTURE_DPI, layout="tight")
+    losses, accuracies, quality = figure.subplots(1, 3)
 
-    for name, label, color in (("g_loss", "generator", "C0"), ("d_loss", "discriminator", "C3")):
+    networks = (("g_loss", "generator", "C0"), ("d_loss", "discriminator", "C3"))
+    for (name, label, color), level in zip(networks, undecided, strict=True):
         losses.plot(epochs, history_column(history, name), color=color, label=label)
-    losses.axhline(math.log(2), color="C0", ls=":", label="undecided: ln 2 = 0.693")
-    losses.axhline(math.log(4), color="C3", ls=":", label="undecided: 2 ln 2 = 1.386")
+        losses.axhline(level, color=color, ls=":", label=f"{label}, undecided: {level:.3f}")
     losses.set(title="Losses", ylabel="loss")
 
     for label, color in (("real", "C2"), ("fake", "C1")):
@@ -1251,9 +1434,59 @@ def draw_train_history(history: History, path: str | Path | None = None) -> Figu
     accuracies.axhline(0.5, color="black", ls="--", lw=1, label="guessing: 0.5")
     accuracies.set(title="Accuracy of the discriminator", ylabel="share right", ylim=(0.3, 1))
 
-    for axis in (losses, accuracies):
+    distances = history_column(history, "distance")
+    best = int(distances.argmin())
+    quality.plot(epochs, distances, color="C4", label="pictures of the epoch")
+    quality.plot(epochs[best], distances[best], "o", color="C4", label=f"best: epoch {best + 1}")
+    _set_distance_axis(quality)
+
+    for axis in (losses, accuracies, quality):
         axis.set_xlabel("epoch")
-        axis.grid(alpha=0.25)
+        axis.grid(alpha=0.25, which="both")
+        axis.legend(fontsize=8)
+    return _save_figure(figure, path)
+
+
+def _set_distance_axis(axis: Axes) -> None:
+    """Prepare an axis for distances, which fall by orders of magnitude, with plain numbers."""
+    axis.set(title="Distance from the photographs", ylabel="Fréchet distance", yscale="log")
+    for set_formatter in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+        set_formatter(StrMethodFormatter("{x:g}"))
+
+
+def draw_comparison(histories: dict[str, History], path: str | Path | None = None) -> Figure:
+    """Plot the histories of several runs over each other.
+
+    Args:
+        histories: by name, each of at least one record.
+        path: PNG to write, if given.
+
+    Returns:
+        Fake accuracy against the epoch, and the distance against epoch and minutes of training.
+
+    Raises:
+        ValueError: no history, or one that is empty or incomplete.
+        RuntimeError: the file cannot be written.
+    """
+    if not histories:
+        raise ValueError("histories is empty: there is nothing to compare")
+    figure = Figure(figsize=(15, 4.2), dpi=PICTURE_DPI, layout="tight")
+    accuracy, by_epoch, by_minute = figure.subplots(1, 3)
+    for name, history in histories.items():
+        epochs = history_column(history, "epoch")
+        fake_acc, distances = (history_column(history, key) for key in ("fake_acc", "distance"))
+        (line,) = accuracy.plot(epochs, smooth(fake_acc), lw=2.5, label=name)
+        accuracy.plot(epochs, fake_acc, ".-", color=line.get_color(), alpha=0.35)
+        by_epoch.plot(epochs, distances, label=name)
+        minutes = history_column(history, "seconds").cumsum() / 60
+        by_minute.plot(minutes, distances, label=name)
+    accuracy.axhline(0.5, color="black", ls="--", lw=1, label="guessing: 0.5")
+    accuracy.set(title="Accuracy of the discriminator", ylabel="share right", xlabel="epoch")
+    for axis, xlabel in ((by_epoch, "epoch"), (by_minute, "minutes of training")):
+        _set_distance_axis(axis)
+        axis.set_xlabel(xlabel)
+    for axis in (accuracy, by_epoch, by_minute):
+        axis.grid(alpha=0.25, which="both")
         axis.legend(fontsize=8)
     return _save_figure(figure, path)
 
@@ -1450,8 +1683,455 @@ def fetch_backup(folders: RunFolders, backup_dir: str | Path) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------
+# Recogniser: a small classifier of CIFAR-10 that measures generated pictures
+# ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FeatureStatistics:
+    """Mean (d,) and covariance (d, d) of `count` feature vectors, float64."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    count: int
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What a recogniser says about N images.
+
+    features: float32 (N, FEATURES), the values before its last layer.
+    probabilities: float32 (N, 10), one a class; each row sums to 1.
+    """
+
+    features: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The most probable class of each image, int64 (N,)."""
+        return self.probabilities.argmax(axis=1)
+
+
+FEATURES = 128
+
+
+def build_recogniser(dtype: str = "float32") -> keras.Model:
+    """Build a classifier that maps images (N, 32, 32, 3) in [-1, 1] to features and logits.
+
+    Six blocks of 3 x 3 convolution, batch normalisation and ReLU with three poolings, after the
+    third a residual pair (He et al., "Deep Residual Learning for Image Recognition", 2016).
+
+    Args:
+        dtype: a Keras dtype policy; mixed ones are for training only.
+
+    Returns:
+        A model with 687,082 weights and two outputs, both float32: features (N, FEATURES), the
+        averages of the last feature maps, and logits (N, 10).
+    """
+
+    def block(x: Any, channels: int) -> Any:
+        x = keras.layers.Conv2D(channels, 3, padding="same", use_bias=False, dtype=dtype)(x)
+        x = BatchNormalization(momentum=0.9, dtype=dtype)(x)
+        return keras.layers.ReLU(dtype=dtype)(x)
+
+    images = keras.Input((None, None, 3))
+    x = block(block(images, 32), 64)
+    x = keras.layers.MaxPooling2D(dtype=dtype)(x)
+    x = block(x, 128)
+    x = keras.layers.MaxPooling2D(dtype=dtype)(x)
+    x = keras.layers.Add(dtype=dtype)([x, block(block(x, 128), 128)])
+    x = block(x, 128)
+    x = keras.layers.MaxPooling2D(dtype=dtype)(x)
+    x = block(x, FEATURES)
+    features = keras.layers.GlobalAveragePooling2D(dtype="float32")(x)
+    logits = keras.layers.Dense(10, dtype="float32")(features)
+    return keras.Model(images, [features, logits], name="recogniser")
+
+
+class _ShiftedImages(keras.utils.PyDataset):
+    """Batches of images in [-1, 1], each image shifted by up to 4 pixels and perhaps mirrored."""
+
+    reach = 4
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int) -> None:
+        """Take uint8 images and their labels."""
+        super().__init__()
+        sides = (self.reach, self.reach)
+        self.padded = np.pad(images, ((0, 0), sides, sides, (0, 0)), mode="reflect")
+        self.labels = labels
+        self.shape = images.shape[1:3]
+        self.batch_size = batch_size
+        self.rng = np.random.default_rng(seed)
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        """Return the number of whole batches."""
+        return len(self.labels) // self.batch_size
+
+    def on_epoch_end(self) -> None:
+        """Draw the order of the next epoch."""
+        self.order = self.rng.permutation(len(self.labels))
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return one batch, every image cut from its padded original at a random place."""
+        chosen = self.order[number * self.batch_size : (number + 1) * self.batch_size]
+        windows = np.lib.stride_tricks.sliding_window_view(self.padded, self.shape, axis=(1, 2))
+        top, left = self.rng.integers(0, 2 * self.reach + 1, (2, len(chosen)))
+        images = windows[chosen, top, left].transpose(0, 2, 3, 1)
+        mirrored = self.rng.random(len(chosen)) < 0.5
+        images[mirrored] = images[mirrored, :, ::-1]
+        return images / np.float32(127.5) - 1, self.labels[chosen]
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """A trained recogniser with its accuracy on the test images and the training set's statistics.
+
+    Attributes:
+        model: in float32; its last two outputs are features and logits, as for `build_recogniser`.
+        accuracy: share of the 10,000 CIFAR-10 test images whose class it reads.
+        reference: statistics of the features of the 50,000 training images.
+    """
+
+    model: keras.Model
+    accuracy: float
+    reference: FeatureStatistics
+
+    def read(self, images: np.ndarray, batch_size: int = 500) -> Readings:
+        """Read images, a batch at a time.
+
+        Args:
+            images: as for `to_uint8`, of 8 x 8 pixels at least; grey ones are taken as coloured.
+            batch_size: images at once, at least 1.
+
+        Raises:
+            ValueError: as for `to_uint8`, images too small, or a batch size below 1.
+        """
+        pixels = to_uint8(images)
+        if min(pixels.shape[1:3]) < 8 or batch_size < 1:
+            raise ValueError(
+                "the recogniser reads images of 8 x 8 pixels or more, in batches of 1 or more; "
+                f"got {pixels.shape} and {batch_size}"
+            )
+        pixels = np.broadcast_to(pixels, (*pixels.shape[:3], 3))
+        batches = []
+        for start in range(0, len(pixels), batch_size):
+            scaled = pixels[start : start + batch_size] / np.float32(127.5) - 1
+            *_, features, logits = self._predict(tf.constant(scaled))
+            batches.append((features.numpy(), tf.nn.softmax(logits).numpy()))
+        return Readings(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
+
+    @functools.cached_property
+    def _predict(self) -> Callable:
+        """The model as a compiled function."""
+        return tf.function(lambda images: self.model(images, training=False), reduce_retracing=True)
+
+
+def train_recogniser(
+    train: Split,
+    test: Split,
+    epochs: int = 14,
+    seed: int = 0,
+    build: Callable[[str], keras.Model] = build_recogniser,
+    say: Say = print,
+) -> Recogniser:
+    """Train a recogniser from scratch: about ten minutes on two CPU cores with bfloat16.
+
+    Cross-entropy; Adam with decoupled weight decay and a learning rate that warms up for two epochs
+    and falls along a cosine; images shifted by up to 4 pixels and mirrored.
+
+    Args:
+        train: uint8 images (N, height, width, 3) and labels (N,) in 0..9, N at least 128.
+        test: the same, to measure the accuracy on; never trained on.
+        epochs: times that each image is shown, at least 3.
+        seed: of weights, order and shifts.
+        build: takes a dtype policy and returns a model whose last two outputs are features and
+            logits.
+        say: receives a line an epoch.
+
+    Raises:
+        ValueError: too few images or epochs.
+    """
+    batch_size = 128
+    steps = len(train[1]) // batch_size
+    if epochs < 3 or steps < 1:
+        raise ValueError(f"need 3 epochs and {batch_size} images: {epochs}, {len(train[1])}")
+    keras.utils.set_random_seed(seed)
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        3e-4, (epochs - 2) * steps, warmup_target=3e-3, warmup_steps=2 * steps
+    )
+    learner = build(choose_precision()[0])
+    classifier = keras.Model(learner.input, learner.outputs[-1])
+    classifier.compile(
+        Adam(learning_rate, beta_2=0.99, weight_decay=0.05),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+
+    def report(epoch: int, logs: dict[str, float]) -> None:
+        accuracy = f"training accuracy {logs['accuracy']:.3f}"
+        say(f"{learner.name}, epoch {epoch + 1}/{epochs}: {accuracy}")
+
+    progress = keras.callbacks.LambdaCallback(on_epoch_end=report)
+    batches = _ShiftedImages(*train, batch_size, seed)
+    classifier.fit(batches, epochs=epochs, callbacks=[progress], verbose=0)
+
+    model = build("float32")
+    model.set_weights(learner.get_weights())
+    untested = Recogniser(model, math.nan, FeatureStatistics(np.empty(0), np.empty((0, 0)), 0))
+    accuracy = float(np.mean(untested.read(test[0]).classes == test[1]))
+    say(f"{learner.name}: reads {accuracy:.3f} of the {len(test[1]):,} test images right")
+    return Recogniser(model, accuracy, feature_statistics(untested.read(train[0]).features))
+
+
+def save_recogniser(recogniser: Recogniser, path: str | Path) -> None:
+    """Write a recogniser as one .npz file of plain numbers, whole or not at all.
+
+    Raises:
+        RuntimeError: the file cannot be written.
+    """
+    weights = {f"weight_{k:02d}": w for k, w in enumerate(recogniser.model.get_weights())}
+    with atomic_path(path) as temporary:
+        np.savez(
+            temporary,
+            **weights,
+            accuracy=recogniser.accuracy,
+            mean=recogniser.reference.mean,
+            covariance=recogniser.reference.covariance,
+            count=recogniser.reference.count,
+        )
+
+
+def load_recogniser(
+    path: str | Path, build: Callable[[str], keras.Model] = build_recogniser
+) -> Recogniser:
+    """Read a recogniser that `save_recogniser` wrote.
+
+    Args:
+        path: the .npz file.
+        build: as for `train_recogniser`.
+
+    Raises:
+        RuntimeError: the file is missing, damaged, or of another network.
+    """
+    model = build("float32")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            names = sorted(name for name in archive.files if name.startswith("weight_"))
+            model.set_weights([archive[name] for name in names])
+            reference = FeatureStatistics(
+                archive["mean"], archive["covariance"], int(archive["count"])
+            )
+            return Recogniser(model, float(archive["accuracy"]), reference)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RuntimeError(
+            f"{path} holds no recogniser of this kind ({error}). Delete it to train one anew."
+        ) from error
+
+
+def restore_or_train_recogniser(path: str | Path, say: Say = print, **options: Any) -> Recogniser:
+    """Load a recogniser, or train it on CIFAR-10 and keep it if there is no file yet.
+
+    Args:
+        path: the .npz file.
+        say: receives progress lines while it is trained.
+        options: `epochs`, `seed` and `build` of `train_recogniser`.
+
+    Raises:
+        RuntimeError: as for `load_recogniser` and `load_cifar10`, or the file cannot be written.
+    """
+    if Path(path).exists():
+        return load_recogniser(path, options.get("build", build_recogniser))
+    recogniser = train_recogniser(*load_cifar10(say), say=say, **options)
+    save_recogniser(recogniser, path)
+    return recogniser
+
+
+# ---------------------------------------------------------------------------------------------
 # Metrics
 # ---------------------------------------------------------------------------------------------
+
+
+def feature_statistics(features: np.ndarray) -> FeatureStatistics:
+    """Return mean and covariance of features.
+
+    Args:
+        features: finite numbers (N, d), N at least 2.
+
+    Raises:
+        ValueError: another shape, too few rows, NaN or infinity.
+    """
+    features = _check_features(features)
+    covariance = np.atleast_2d(np.cov(features, rowvar=False))
+    return FeatureStatistics(features.mean(axis=0), covariance, len(features))
+
+
+def _check_features(features: np.ndarray) -> np.ndarray:
+    """Return features as float64 (N, d), or raise ValueError."""
+    features = np.asarray(features, np.float64)
+    if features.ndim != 2 or len(features) < 2 or not features.shape[1]:
+        raise ValueError(f"features must be (N, d) with N of at least 2, got {features.shape}")
+    if not np.isfinite(features).all():
+        raise ValueError("features must be finite; found NaN or infinity")
+    return features
+
+
+def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> float:
+    """Return the squared Fréchet distance between two normal distributions.
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), Dowson & Landau, "The Fréchet distance between
+    multivariate normal distributions", 1982. Heusel et al., 2017, apply it to the features of an
+    Inception network and call that FID; with other features the numbers are not comparable.
+    Few samples make it larger, so compare equal counts only.
+
+    Returns:
+        A float of at least 0; 0 for equal statistics.
+
+    Raises:
+        ValueError: the statistics are of different features.
+    """
+    if first.mean.shape != second.mean.shape:
+        raise ValueError(f"features differ in size: {first.mean.shape} and {second.mean.shape}")
+    # C1 C2 has the eigenvalues of the symmetric C1^(1/2) C2 C1^(1/2), which are safer to compute.
+    values, vectors = np.linalg.eigh(first.covariance)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    product = np.linalg.eigvalsh(root @ second.covariance @ root).clip(0)
+    traces = np.trace(first.covariance) + np.trace(second.covariance)
+    distance = np.sum((first.mean - second.mean) ** 2) + traces - 2 * np.sqrt(product).sum()
+    return max(0.0, float(distance))
+
+
+def kernel_distance(
+    first: np.ndarray, second: np.ndarray, subsets: int = 50, size: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the unbiased squared maximum mean discrepancy of two sets of features.
+
+    With the cubic kernel (x y / d + 1)^3 of Bińkowski et al., "Demystifying MMD GANs", 2018, who
+    call it KID for Inception features. Unlike the Fréchet distance it does not depend on the
+    number of samples; for equal distributions it is 0 on average, so it may be negative.
+
+    Args:
+        first: (N, d), N at least `size`.
+        second: (M, d), M at least `size`.
+        subsets: pairs of random subsets that are compared, at least 2.
+        size: features in a subset, at least 2.
+        seed: of the subsets.
+
+    Returns:
+        The mean over the pairs of subsets, and their standard deviation.
+
+    Raises:
+        ValueError: shapes differ or there are too few features or subsets.
+    """
+    first, second = _check_features(first), _check_features(second)
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(f"features differ in size: {first.shape[1]} and {second.shape[1]}")
+    if subsets < 2 or not 2 <= size <= min(len(first), len(second)):
+        raise ValueError(
+            f"need 2 subsets or more, of 2 to {min(len(first), len(second))} features: "
+            f"got {subsets} of {size}"
+        )
+    rng = np.random.default_rng(seed)
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def discrepancy() -> float:
+        a = first[rng.choice(len(first), size, replace=False)]
+        b = second[rng.choice(len(second), size, replace=False)]
+        within = sum(k.sum() - np.trace(k) for k in (kernel(a, a), kernel(b, b)))
+        return within / (size * (size - 1)) - 2 * kernel(a, b).mean()
+
+    values = [discrepancy() for _ in range(subsets)]
+    return float(np.mean(values)), float(np.std(values))
+
+
+def recognition_scores(readings: Readings, intended: np.ndarray | None = None) -> dict[str, float]:
+    """Say how recognisable images are to a recogniser.
+
+    Args:
+        readings: of N images.
+        intended: the classes that were asked for, integers (N,), if any were.
+
+    Returns:
+        `confident`: share of images whose class is read with a probability above 0.9.
+        `entropy_score`: exp of the mutual information of image and class, 1 (all images alike or
+        undecided) to 10 (each of one class, all classes equally often): the formula of Salimans et
+        al., "Improved Techniques for Training GANs", 2016, with another network.
+        `rarest` and `commonest`: shares of the classes read least and most often.
+        `intended`: share of images read as the intended class, if given.
+
+    Raises:
+        ValueError: no image, or another number of intended classes than of images.
+    """
+    probabilities = np.asarray(readings.probabilities, np.float64)
+    if not len(probabilities):
+        raise ValueError("there are no readings to score")
+    shares = class_histogram(readings)
+    mean = probabilities.mean(axis=0)
+    logarithms = np.log(probabilities.clip(1e-12)) - np.log(mean.clip(1e-12))
+    scores = {
+        "confident": float(np.mean(probabilities.max(axis=1) > 0.9)),
+        "entropy_score": float(np.exp((probabilities * logarithms).sum(axis=1).mean())),
+        "rarest": float(shares.min()),
+        "commonest": float(shares.max()),
+    }
+    if intended is not None:
+        if np.shape(intended) != (len(probabilities),):
+            raise ValueError(f"{len(probabilities)} images, classes {np.shape(intended)}")
+        scores["intended"] = float(np.mean(readings.classes == intended))
+    return scores
+
+
+def class_histogram(readings: Readings) -> np.ndarray:
+    """Return the share of images read as each class, float64 (10,)."""
+    classes = readings.probabilities.shape[1]
+    return np.bincount(readings.classes, minlength=classes) / len(readings.classes)
+
+
+def confusion_table(intended: np.ndarray, recognised: np.ndarray, classes: int = 10) -> np.ndarray:
+    """Count how often each class (row) was recognised as each class (column).
+
+    Args:
+        intended: integers (N,) in 0..classes - 1.
+        recognised: the same.
+        classes: number of classes.
+
+    Returns:
+        int64 (classes, classes) whose entries add up to N.
+
+    Raises:
+        ValueError: lengths differ or a class is out of range.
+    """
+    pairs = np.stack([np.asarray(intended), np.asarray(recognised)])
+    if pairs.ndim != 2 or pairs.min(initial=0) < 0 or pairs.max(initial=0) >= classes:
+        raise ValueError(f"need two equally long series of classes 0 to {classes - 1}")
+    table = np.zeros((classes, classes), np.int64)
+    np.add.at(table, tuple(pairs.astype(np.int64)), 1)
+    return table
+
+
+def nearest_features(features: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the candidate nearest to each feature vector, and how far away it is.
+
+    Args:
+        features: (N, d).
+        candidates: (M, d).
+
+    Returns:
+        int64 (N,), rows of `candidates`, and float32 (N,), Euclidean distances.
+
+    Raises:
+        ValueError: the two are no feature matrices of one width, or there are no candidates.
+    """
+    features, candidates = np.asarray(features, np.float32), np.asarray(candidates, np.float32)
+    both_matrices = features.ndim == candidates.ndim == 2 and len(candidates) > 0
+    if not both_matrices or features.shape[1] != candidates.shape[1]:
+        raise ValueError(f"need (N, d) and (M, d), got {features.shape} and {candidates.shape}")
+    squares = np.sum(candidates**2, axis=1) - 2 * features @ candidates.T
+    nearest = squares.argmin(axis=1)
+    return nearest, np.linalg.norm(features - candidates[nearest], axis=1)
 
 
 def spearman_correlation(first: Sequence[float], second: Sequence[float]) -> float:
@@ -1530,3 +2210,68 @@ def smallest_pair_distance(images: np.ndarray) -> float:
         raise ValueError("need at least two images to compare")
     pairs = itertools.combinations(pixels, 2)
     return min(float(np.sqrt(np.mean((a - b) ** 2))) for a, b in pairs)
+
+
+def draw_confusion(
+    table: np.ndarray, class_names: Sequence[str], path: str | Path | None = None
+) -> Figure:
+    """Draw a confusion table as percentages of its rows.
+
+    Args:
+        table: counts (classes, classes) as from `confusion_table`, none of whose rows is empty.
+        class_names: one a class.
+        path: PNG to write, if given.
+
+    Raises:
+        ValueError: the table is not square, lacks names, or has an empty row.
+        RuntimeError: the file cannot be written.
+    """
+    table = np.asarray(table, np.float64)
+    classes = len(class_names)
+    if table.shape != (classes, classes) or not classes or (table.sum(axis=1) <= 0).any():
+        raise ValueError(f"{classes} names need that many rows with counts, got {table.shape}")
+    percent = 100 * table / table.sum(axis=1, keepdims=True)
+    figure = Figure(figsize=(7, 6), dpi=PICTURE_DPI, layout="tight")
+    axis = figure.subplots()
+    axis.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    axis.set_xticks(range(classes), class_names, rotation=45, ha="right")
+    axis.set_yticks(range(classes), class_names)
+    axis.set(xlabel="recognised", ylabel="asked for")
+    for row, column in itertools.product(range(classes), repeat=2):
+        color = "white" if percent[row, column] > 50 else "black"
+        text = f"{percent[row, column]:.0f}"
+        axis.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
+    return _save_figure(figure, path)
+
+
+SCORE_NAMES = {
+    "distance": ("Fréchet distance", ".2f"),
+    "kernel": ("kernel distance", ".3f"),
+    "intended": ("read as intended", ".1%"),
+    "confident": ("read with > 90 %", ".1%"),
+    "entropy_score": ("entropy score", ".2f"),
+    "rarest": ("rarest class", ".1%"),
+    "commonest": ("commonest class", ".1%"),
+}
+
+
+def format_scores(rows: dict[str, dict[str, float]]) -> str:
+    """Return scores as a Markdown table, one row a set of pictures; absent scores are dashes.
+
+    Args:
+        rows: scores by title; the keys are those of `SCORE_NAMES`, others are left out.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    if not rows:
+        raise ValueError("rows is empty: there is no score to show")
+    lines = ["| | " + " | ".join(name for name, _ in SCORE_NAMES.values()) + " |"]
+    lines.append("|---" * (len(SCORE_NAMES) + 1) + "|")
+    for title, scores in rows.items():
+        cells = [
+            format(scores[key], form) if key in scores else "–"
+            for key, (_, form) in SCORE_NAMES.items()
+        ]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -35,10 +35,10 @@ def main() -> None:
         folders = names[f"{options.variant}_folders"]
         if utils.restore_latest(utils.make_checkpoint_manager(run, folders)) is None:
             raise RuntimeError(f"no checkpoint in {folders.checkpoints}: train it with make train")
-        shape = (options.count, names["LATENT_DIM"])
-        noise = np.random.default_rng(options.seed).standard_normal(shape, np.float32)
-        images = utils.generate_images(run.generator, noise)
-        labels = np.full(options.count, -1, np.int64)  # -1: a variant without classes
+        noise, classes = names["draw_inputs"](options.count, options.seed)
+        images = utils.generate_images(run.sampler, noise, classes)
+        no_class = np.full_like(classes, -1, np.int64)
+        labels = classes.astype(np.int64) if utils.takes_labels(run.sampler) else no_class
         with utils.atomic_path(out) as temporary:
             np.savez(temporary, images=images, labels=labels)
     except (RuntimeError, ValueError) as error:

@@ -13,7 +13,8 @@ def draw_results(names: dict[str, Any], variant: str) -> None:
     """Draw the history plot and the GIF of the whole run."""
     utils, folders = names["utils"], names[f"{variant}_folders"]
     history = utils.load_history(folders.history)
-    utils.draw_train_history(history, folders.history_plot)
+    rules = names.get(f"{variant}_rules", names["PLAIN_RULES"])
+    utils.draw_train_history(history, names["undecided_losses"](rules), folders.history_plot)
     utils.make_gif(folders.frames(record["epoch"] for record in history), folders.gif)
     print(f"plot and GIF: {folders.history_plot} and {folders.gif}")
 

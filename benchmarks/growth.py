@@ -31,9 +31,10 @@ SERIES = {
 }
 
 
-def make_images(count: int, side: int) -> tf.Tensor:
-    """Return noise: the cost does not depend on what the pixels show."""
-    return tf.constant(np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8))
+def make_data(count: int, side: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return noise and labels: the cost does not depend on what the pixels show."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
+    return tf.constant(pixels), tf.zeros(count, tf.uint8)
 
 
 def make_measurement(batch: int = 64, width: float = 1, side: int = 32) -> Callable[..., float]:
@@ -47,10 +48,10 @@ def make_measurement(batch: int = 64, width: float = 1, side: int = 32) -> Calla
         names.build_discriminator(shape, widths[1]),
     )
     step = names.make_train_step(run)
-    names.train_epoch(step, make_images(2 * batch, side), epoch=1)  # traces the step
+    names.train_epoch(step, *make_data(2 * batch, side), epoch=1)  # traces the step
 
     def measure(count: int = SAMPLE_IMAGES, scale_to: int = EPOCH_IMAGES) -> float:
-        record = names.train_epoch(step, make_images(count, side), epoch=1)
+        record = names.train_epoch(step, *make_data(count, side), epoch=1)
         return record["seconds"] * scale_to / count
 
     return measure

@@ -47,7 +47,8 @@ def time_epoch(train_epoch: Callable, step: Callable, images: tf.Tensor) -> Call
     """Return a function that trains on the images once and returns the seconds it took."""
 
     def measure() -> float:
-        return train_epoch(step, images, epoch=1)["seconds"]
+        labels = tf.zeros(len(images), tf.uint8)
+        return train_epoch(step, images, labels, epoch=1)["seconds"]
 
     return measure
 
@@ -79,12 +80,14 @@ def time_files(names: SimpleNamespace, run: tf.train.Checkpoint) -> dict[str, Ca
     manager = utils.make_checkpoint_manager(run, folders)
     record = dict.fromkeys(utils.HISTORY_KEYS, 0.5)
     history = [{**record, "epoch": epoch} for epoch in range(1, 51)]
+    names.measure_distance(run.generator)  # traced
     for epoch in range(1, 51):
-        utils.generate_and_save_images(run.generator, epoch, names.fixed_noise, folders)
+        utils.generate_and_save_images(run.generator, epoch, folders, names.fixed_noise)
     actions = {
         "samples": lambda: utils.generate_and_save_images(
-            run.generator, 50, names.fixed_noise, folders
+            run.generator, 50, folders, names.fixed_noise
         ),
+        "distance": lambda: names.measure_distance(run.generator),
         "history": lambda: utils.save_history(history, folders.history),
         "checkpoint": lambda: utils.save_checkpoint(manager, 50),
         "GIF": lambda: utils.make_gif(folders.frames(range(1, 51)), folders.gif),
@@ -121,7 +124,7 @@ def main() -> None:
     """Build, then wait for requests."""
     precision = sys.argv[1]
     imported = time.perf_counter()
-    (x_train, _), _ = utils.load_cifar10()
+    (x_train, y_train), _ = utils.load_cifar10()
     loaded = time.perf_counter()
     names = define_lesson(precision, BATCH_SIZE=BATCH_SIZE)
     networks = build_generator(utils), build_discriminator(utils)
@@ -129,12 +132,13 @@ def main() -> None:
     step = names.make_train_step(run)
     built = time.perf_counter()
     images = tf.constant(x_train)
-    float(step(next(iter(names.make_dataset(images, 1))))["g_loss"])
+    labels = tf.constant(y_train)
+    float(step(*next(iter(names.make_dataset(images, labels, 1))))["g_loss"])
     traced = time.perf_counter()
 
     def start_epoch() -> float:
         started = time.perf_counter()
-        next(iter(names.make_dataset(images, 1)))
+        next(iter(names.make_dataset(images, labels, 1)))
         return time.perf_counter() - started
 
     few = images[: STEPS * BATCH_SIZE]

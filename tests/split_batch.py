@@ -33,12 +33,12 @@ def main() -> None:
     )
     image_shape = (int(side), int(side), 3)
     options = {} if side == "32" else {"width": 4}  # 32: the networks of the notebook
-    images, _ = utils.draw_stand_in_images(24, image_shape, seed=0)
+    data = utils.draw_stand_in_images(24, image_shape, seed=0)
     keras.utils.set_random_seed(1)
     generator = names["build_generator"](names["LATENT_DIM"], image_shape, **options)
     run = names["start_run"](generator, names["build_discriminator"](image_shape, **options))
     folders = utils.prepare_run_folders(output_dir, "split")
-    names["train"](run, folders, names["make_train_step"](run), images, int(epochs))
+    names["train"](run, folders, names["make_train_step"](run), *data, int(epochs))
     weights = [np.ravel(weight.numpy()) for weight in generator.weights]
     np.save(folders.history.with_suffix(".npy"), np.concatenate(weights))
 

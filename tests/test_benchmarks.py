@@ -93,6 +93,7 @@ def test_ratios_are_those_of_the_same_round() -> None:
         "step_vs_torch",
         "peak_fraction",
         "overhead_share",
+        "measuring_share",
         "peak_rss_gb",
     ],
 )

@@ -233,7 +233,7 @@ def test_a_batch_without_equal_shares_is_refused(lesson: Callable) -> None:
     names = lesson(BATCH_SIZE=8)
     names.train.__globals__["strategy"] = SimpleNamespace(num_replicas_in_sync=3)
     with pytest.raises(ValueError, match="BATCH_SIZE = 8 has no equal shares for 3 devices"):
-        names.train(None, None, None, np.zeros((24, 8, 8, 3), np.uint8), 1)
+        names.train(None, None, None, np.zeros((24, 8, 8, 3), np.uint8), np.zeros(24), 1)
 
 
 def test_one_device_has_the_whole_share() -> None:

@@ -112,8 +112,8 @@ def test_the_notebooks_example_of_a_variant_trains(lesson, tmp_path: Path) -> No
     cells = nbformat.read(ROOT / "cifar10_dcgan.ipynb", as_version=4).cells
     (example,) = (cell.source for cell in cells if "def hinge_d_loss" in cell.source)
     code = example.split("```python\n")[1].split("```")[0]
-    x_train, _ = utils.draw_stand_in_images(16, names.IMAGE_SHAPE, seed=0)
-    namespace = vars(names) | {"x_train": x_train, "EPOCHS": 1}
+    x_train, y_train = utils.draw_stand_in_images(16, names.IMAGE_SHAPE, seed=0)
+    namespace = vars(names) | {"x_train": x_train, "y_train": y_train, "EPOCHS": 1}
     exec(code, namespace)
     assert len(namespace["hinge_history"]) == 1
     assert utils.RunFolders(tmp_path, "hinge").sample(1).exists()
@@ -196,14 +196,14 @@ def test_import_is_quick_and_starts_no_devices() -> None:
 )
 def test_a_few_steps_on_the_real_data_set(lesson, tmp_path: Path) -> None:
     names = lesson(OUTPUT_DIR=str(tmp_path), BATCH_SIZE=32)
-    (x_train, _), _ = utils.load_cifar10()
+    (x_train, y_train), _ = utils.load_cifar10()
     names.keras.utils.set_random_seed(names.SEED)
     run = names.start_run(
         names.build_generator(names.LATENT_DIM, names.IMAGE_SHAPE),
         names.build_discriminator(names.IMAGE_SHAPE),
     )
     step = names.make_train_step(run)
-    metrics = [step(batch) for batch in names.make_dataset(x_train[:1280], 1)]
+    metrics = [step(*batch) for batch in names.make_dataset(x_train[:1280], y_train[:1280], 1)]
     assert len(metrics) == 40
     assert all(np.isfinite(value) for record in metrics for value in record.values())
     d_losses = [float(record["d_loss"]) for record in metrics]

@@ -18,6 +18,7 @@ def make_history(fake_acc: list[float]) -> utils.History:
             "d_loss": 1.4,
             "real_acc": 0.6,
             "fake_acc": value,
+            "distance": 10 * value,
             "seconds": 30.0,
             "images_per_second": 1000.0,
         }
@@ -69,9 +70,9 @@ def test_column_and_its_errors() -> None:
 def test_epoch_line_and_time_left() -> None:
     history = make_history([0.8, 0.7])
     line = utils.format_epoch(history[0], 50)
-    assert line.startswith("epoch  1/50  g_loss 0.700")
-    assert "fake_acc 0.800    30 s   1000 images/s" in line
-    assert len(line) < 96  # one line on a rendered page
+    assert line.startswith("epoch  1/50  loss g 0.700 d 1.400")
+    assert "fake 0.800  distance  8.00   30 s  1000 images/s" in line
+    assert len(line) < 100  # one line on a rendered page
     assert utils.format_time_left(history, 12) == "5 min left"
     assert utils.format_time_left(history, 2) == "0 min left"
 
@@ -126,10 +127,26 @@ def test_trend_of_a_rise_and_fall() -> None:
 
 
 def test_plot_is_written_and_needs_a_record(tmp_path: Path) -> None:
-    figure = utils.draw_train_history(make_history([0.8, 0.7]), tmp_path / "plot.png")
+    figure = utils.draw_train_history(make_history([0.8, 0.7]), path=tmp_path / "plot.png")
     titles = [axis.get_title() for axis in figure.axes]
-    assert titles == ["Losses", "Accuracy of the discriminator"]
+    assert titles == ["Losses", "Accuracy of the discriminator", "Distance from the photographs"]
+    levels = [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_ls() == ":"]
+    assert levels == pytest.approx([np.log(2), np.log(4)])
+    quality = figure.axes[2]
+    assert [text.get_text() for text in quality.get_legend().get_texts()][1] == "best: epoch 2"
     assert utils.read_picture(tmp_path / "plot.png").std() > 10
     with pytest.raises(ValueError, match="empty"):
-        utils.draw_train_history([], tmp_path / "none.png")
+        utils.draw_train_history([], path=tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_comparison_shows_every_run(tmp_path: Path) -> None:
+    runs = {"a": make_history([0.9, 0.8, 0.7]), "b": make_history([0.8, 0.6])}
+    figure = utils.draw_comparison(runs, tmp_path / "comparison.png")
+    accuracy, by_epoch, by_minute = figure.axes
+    assert [line.get_label() for line in by_epoch.lines] == ["a", "b"]
+    assert by_minute.lines[1].get_xdata().tolist() == [0.5, 1.0]
+    assert accuracy.get_legend() is not None
+    assert utils.read_picture(tmp_path / "comparison.png").std() > 10
+    with pytest.raises(ValueError, match="nothing to compare"):
+        utils.draw_comparison({})

@@ -104,6 +104,37 @@ def test_batch_normalisation_equals_that_of_keras(shape: tuple[int, ...]) -> Non
     assert np.allclose(ours(batch, training=False), theirs(batch, training=False), atol=1e-5)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_bias_gradients_are_summed_in_float32(stride: int) -> None:
+    layer = utils.Conv2D(4, 3, strides=stride, padding="same", dtype="mixed_bfloat16")
+    with tf.GradientTape() as tape:
+        outputs = layer(tf.ones((64, 32, 32, 3)))
+        loss = tf.reduce_sum(tf.cast(outputs, tf.float32))
+    # One for every pixel of the output, far more than bfloat16 can count.
+    assert tape.gradient(loss, layer.bias).numpy() == pytest.approx(
+        64 * (32 // stride) ** 2, rel=0.01
+    )
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_batch_normalisation_with_known_statistics_and_its_gradient(policy: str) -> None:
+    tolerance = {"float32": 1e-5, "mixed_bfloat16": 0.03}[policy]
+    images = tf.random.stateless_normal((4, 8, 8, 16), (1, 2))
+    results = []
+    for module, dtype in ((utils, policy), (layers, "float32")):
+        layer = module.BatchNormalization(dtype=dtype)
+        layer.build(images.shape)
+        rng = np.random.default_rng(0)
+        layer.set_weights([rng.uniform(0.5, 2, 16) for _ in range(4)])
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = layer(images, training=False)
+            loss = tf.reduce_sum(tf.cast(outputs, tf.float32) ** 2)
+        results.append((outputs, tape.gradient(loss, images)))
+    for value, expected in zip(*results, strict=True):
+        assert relative_error(tf.cast(value, tf.float32), expected) < tolerance
+
+
 def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
     layer = utils.Dropout(0.25, seed=1)
     ones = tf.ones((100, 1003))  # not a multiple of four: random bytes come in fours

@@ -11,6 +11,8 @@ import tensorflow as tf
 
 Lesson = Callable[..., SimpleNamespace]
 SHAPES = [(28, 28, 1), (32, 32, 3), (64, 64, 3)]
+IMAGES = tf.random.stateless_uniform((8, 8, 8, 3), (0, 0), -1, 1)
+LABELS = tf.range(8)
 
 
 def small_run(lesson: SimpleNamespace, image_shape: tuple[int, int, int] = (8, 8, 3)):
@@ -94,22 +96,26 @@ def test_accuracy_is_the_sign_of_the_logit(lesson: Lesson) -> None:
 
 def test_dataset_shows_each_image_once_in_a_seeded_order(lesson: Lesson) -> None:
     names = lesson(BATCH_SIZE=16)
-    pixels = np.arange(64, dtype=np.uint8).reshape(64, 1, 1, 1)
+    labels = np.arange(64, dtype=np.uint8)
+    pixels = labels.reshape(64, 1, 1, 1)
 
     def order(epoch: int) -> list[float]:
-        batches = [batch.numpy() for batch in names.make_dataset(pixels, epoch)]
+        batches = [batch.numpy() for batch, _ in names.make_dataset(pixels, labels, epoch)]
         assert [batch.shape for batch in batches] == [(16, 1, 1, 1)] * 4
         return np.concatenate(batches).ravel().tolist()
 
     assert order(1) == order(1)
     assert order(1) != order(2)
     assert np.allclose(sorted(order(3)), np.arange(64) / 127.5 - 1)
-    assert len(list(names.make_dataset(pixels[:40], 1))) == 2
+    assert len(list(names.make_dataset(pixels[:40], labels[:40], 1))) == 2
+    for images, its_labels in names.make_dataset(pixels, labels, 1):
+        assert np.allclose(images[:, 0, 0, 0], its_labels.numpy() / 127.5 - 1)
 
 
 def test_dataset_maps_pixels_to_the_range_of_tanh(lesson: Lesson) -> None:
     pixels = np.array([0, 255] * 4, np.uint8).reshape(8, 1, 1, 1)
-    batch = next(iter(lesson().make_dataset(pixels, 1))).numpy()
+    images, _ = next(iter(lesson().make_dataset(pixels, np.zeros(8, np.uint8), 1)))
+    batch = images.numpy()
     assert batch.dtype == np.float32
     assert (batch.min(), batch.max()) == (-1, 1)
 
@@ -118,7 +124,7 @@ def test_one_step_changes_both_networks_and_reports_scalars(lesson: Lesson) -> N
     names = lesson()
     run = small_run(names)
     before_g, before_d = weights(run.generator), weights(run.discriminator)
-    metrics = names.make_train_step(run)(tf.random.uniform((8, 8, 8, 3), -1, 1))
+    metrics = names.make_train_step(run)(IMAGES, LABELS)
     assert set(metrics) == {"g_loss", "d_loss", "real_acc", "fake_acc"}
     assert all(np.isfinite(value) and value.shape == () for value in metrics.values())
     assert differ(before_g, run.generator)
@@ -130,17 +136,16 @@ def test_step_is_traced_once(lesson: Lesson) -> None:
     names = lesson()
     step = names.make_train_step(small_run(names))
     for _ in range(3):
-        step(tf.random.uniform((8, 8, 8, 3), -1, 1))
+        step(IMAGES, LABELS)
     assert step.experimental_get_tracing_count() == 1
 
 
 def test_a_new_step_does_not_train_the_old_networks(lesson: Lesson) -> None:
     names = lesson()
-    images = tf.random.uniform((8, 8, 8, 3), -1, 1)
     old = small_run(names)
-    names.make_train_step(old)(images)
+    names.make_train_step(old)(IMAGES, LABELS)
     before_g, before_d = weights(old.generator), weights(old.discriminator)
-    names.make_train_step(small_run(names))(images)
+    names.make_train_step(small_run(names))(IMAGES, LABELS)
     assert not differ(before_g, old.generator)
     assert not differ(before_d, old.discriminator)
 
@@ -148,12 +153,12 @@ def test_a_new_step_does_not_train_the_old_networks(lesson: Lesson) -> None:
 def test_losses_are_passed_in(lesson: Lesson) -> None:
     names = lesson()
     run = small_run(names)
-    step = names.make_train_step(
-        run,
-        g_loss_fn=lambda _, fake: -tf.reduce_mean(fake),
-        d_loss_fn=lambda real, fake: tf.reduce_mean(fake) - tf.reduce_mean(real),
+    rules = names.Rules(
+        g_loss=lambda _, fake: -tf.reduce_mean(fake),
+        d_loss=lambda real, fake: tf.reduce_mean(fake) - tf.reduce_mean(real),
     )
+    step = names.make_train_step(run, rules)
     before = weights(run.discriminator)
-    metrics = step(tf.random.uniform((8, 8, 8, 3), -1, 1))
+    metrics = step(IMAGES, LABELS)
     assert np.isfinite(metrics["d_loss"])
     assert differ(before, run.discriminator)

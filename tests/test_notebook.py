@@ -124,7 +124,11 @@ def test_notebook_and_readme_quote_the_history(notebook: nbformat.NotebookNode) 
     trend = utils.summarise_trend(HISTORY)
     real = utils.summarise_trend(HISTORY, "real_acc")
     minutes = sum(record["seconds"] for record in HISTORY) / 60
+    distances = utils.history_column(HISTORY, "distance")
     numbers = [
+        f"{distances[-1]:.2f}",
+        f"{distances.min():.2f}",
+        f"epoch {distances.argmin() + 1}",
         f"{trend['peak']:.3f}",
         f"{trend['last_mean']:.3f}",
         f"{trend['spearman']:.2f}",

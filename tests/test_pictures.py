@@ -90,7 +90,7 @@ def test_generate_and_save_images_names_the_file_by_epoch(
         assert training is False
         return images
 
-    path = utils.generate_and_save_images(generator, 7, "noise", folders)
+    path = utils.generate_and_save_images(generator, 7, folders, "noise")
     assert path == tmp_path / "generated_samples" / "baseline" / "epoch_0007.png"
     assert np.array_equal(utils.read_picture(path), utils.image_grid(pixels[:4]))
 
@@ -166,3 +166,45 @@ def test_smallest_pair_distance() -> None:
     assert utils.smallest_pair_distance(images[[0, 0, 1]]) == 0
     with pytest.raises(ValueError, match="at least two"):
         utils.smallest_pair_distance(images[:1])
+
+
+def test_joined_pictures_are_centred_on_white() -> None:
+    tall, wide = np.zeros((6, 2, 3), np.uint8), np.full((2, 4, 3), 9, np.uint8)
+    joined = utils.join_pictures([tall, wide], gap=3)
+    assert joined.shape == (6, 9, 3)
+    assert (joined[:, :2] == 0).all()
+    assert (joined[2:4, 5:] == 9).all()
+    assert joined.sum() == 255 * 3 * (6 * 9 - 12 - 8) + 9 * 3 * 8
+
+
+@pytest.mark.parametrize(("pictures", "gap"), [([], 3), ([np.zeros((2, 2, 3), np.uint8)], -1)])
+def test_impossible_joins_are_refused(pictures: list, gap: int) -> None:
+    with pytest.raises(ValueError, match="need a picture and a gap"):
+        utils.join_pictures(pictures, gap)
+
+
+def test_noise_is_interpolated_along_an_arc() -> None:
+    points = utils.interpolate_noise([2.0, 0.0], [0.0, 2.0], 3)
+    assert points == pytest.approx(np.array([[2, 0], [2**0.5, 2**0.5], [0, 2]]), abs=1e-6)
+    assert points.dtype == np.float32
+    first, second = np.random.default_rng(0).standard_normal((2, 100))
+    walk = utils.interpolate_noise(first, second, 5)
+    assert np.allclose(walk[[0, -1]], [first, second], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "steps"),
+    [([1, 0], [0, 1], 1), ([1, 0], [0, 1, 0], 5), ([1, 0], [2, 0], 5), ([0, 0], [1, 0], 5)],
+)
+def test_impossible_walks_are_refused(first: list, second: list, steps: int) -> None:
+    with pytest.raises(ValueError, match=r"need two vectors|no single arc"):
+        utils.interpolate_noise(np.array(first), np.array(second), steps)
+
+
+def test_gif_takes_pictures_as_arrays(tmp_path: Path) -> None:
+    frames = {f"{k}": np.full((16, 24, 3), 60 * k, np.uint8) for k in range(3)}
+    path = utils.make_gif(frames, tmp_path / "a.gif")
+    assert len(iio.imread(path)) == 3
+    with pytest.raises(ValueError, match="frame 'x' must be uint8"):
+        utils.make_gif({"x": np.zeros((4, 4))}, tmp_path / "b.gif")
+    assert not (tmp_path / "b.gif").exists()

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import dcgan_utils as utils
 
-IMAGES, _ = utils.draw_stand_in_images(24, (8, 8, 3), seed=0)
+IMAGES, LABELS = utils.draw_stand_in_images(24, (8, 8, 3), seed=0)
 
 
 class Session:
@@ -27,10 +27,10 @@ class Session:
         )
         self.folders = utils.prepare_run_folders(output_dir, "tiny")
 
-    def train(self, epochs: int, **losses: Callable) -> utils.History:
+    def train(self, epochs: int, **rules: Callable) -> utils.History:
         """Restore and train."""
-        step = self.names.make_train_step(self.run, **losses)
-        return self.names.train(self.run, self.folders, step, IMAGES, epochs)
+        step = self.names.make_train_step(self.run, self.names.Rules(**rules))
+        return self.names.train(self.run, self.folders, step, IMAGES, LABELS, epochs)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_run_leaves_pictures_history_and_checkpoint(session: Callable, capsys)
         "epoch_0001.png",
         "epoch_0002.png",
     ]
-    assert capsys.readouterr().out.count("fake_acc") == 2
+    assert capsys.readouterr().out.count("distance") == 2
     left = [file.name for file in first.folders.output_dir.rglob("*") if "tmp" in file.name]
     assert left == []
 
@@ -71,7 +71,7 @@ def test_a_finished_run_is_restored_and_not_trained(session: Callable, capsys) -
     assert int(second.run.g_optimizer.iterations) == 6
     output = capsys.readouterr().out
     assert "Nothing to train" in output
-    assert output.count("fake_acc") == 2
+    assert output.count("distance") == 2
 
 
 def test_a_larger_total_goes_on_where_the_run_ended(session: Callable) -> None:
@@ -112,7 +112,9 @@ def test_too_few_images_are_refused(session: Callable) -> None:
     tiny = session()
     step = tiny.names.make_train_step(tiny.run)
     with pytest.raises(ValueError, match="at least BATCH_SIZE = 8"):
-        tiny.names.train(tiny.run, tiny.folders, step, IMAGES[:5], 1)
+        tiny.names.train(tiny.run, tiny.folders, step, IMAGES[:5], LABELS[:5], 1)
+    with pytest.raises(ValueError, match="each image needs a label, got 24 and 5"):
+        tiny.names.train(tiny.run, tiny.folders, step, IMAGES, LABELS[:5], 1)
 
 
 def test_history_is_cut_to_the_checkpoint(session: Callable) -> None:
@@ -178,7 +180,7 @@ def test_divergence_names_epoch_and_step_and_keeps_the_checkpoint(session: Calla
 
     broken = session()
     with pytest.raises(RuntimeError, match=r"epoch 2, step 2: d_loss is nan.*intact"):
-        broken.train(3, d_loss_fn=breaks_at_second_step)
+        broken.train(3, d_loss=breaks_at_second_step)
     again = session()
     assert len(again.train(1)) == 1
     assert np.isfinite(generator_weights(again)).all()
