@@ -275,16 +275,6 @@ class RunFolders:
         """PNG that shows a few epochs side by side."""
         return self.samples.with_name(f"{self.variant}_strip.png")
 
-    @property
-    def class_grid(self) -> Path:
-        """PNG with one row of pictures a class."""
-        return self.samples.with_name(f"{self.variant}_classes.png")
-
-    @property
-    def walk(self) -> Path:
-        """Animation of a walk from one noise vector to another."""
-        return self.samples.with_name(f"{self.variant}_walk.gif")
-
     def sample(self, epoch: int) -> Path:
         """Sample grid of one epoch."""
         return self.samples / f"epoch_{epoch:04d}.png"
