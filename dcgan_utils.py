@@ -33,7 +33,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 
 @contextlib.contextmanager
@@ -274,6 +274,16 @@ class RunFolders:
     def strip(self) -> Path:
         """PNG that shows a few epochs side by side."""
         return self.samples.with_name(f"{self.variant}_strip.png")
+
+    @property
+    def class_grid(self) -> Path:
+        """PNG of the final pictures, one row a class."""
+        return self.samples.with_name(f"{self.variant}_classes.png")
+
+    @property
+    def walk(self) -> Path:
+        """Animation of a walk through the noise."""
+        return self.samples.with_name(f"{self.variant}_walk.gif")
 
     def sample(self, epoch: int) -> Path:
         """Sample grid of one epoch."""
@@ -1133,7 +1143,7 @@ def interpolate_noise(first: np.ndarray, second: np.ndarray, steps: int) -> np.n
 def draw_panels(
     panels: dict[str, np.ndarray], columns: int = 3, path: str | Path | None = None
 ) -> Figure:
-    """Draw pictures in rows, each below its title.
+    """Draw pictures in rows, each below its title and none larger than it is.
 
     Args:
         panels: title to uint8 picture (height, width, 3), at least one.
@@ -1153,7 +1163,8 @@ def draw_panels(
     columns = min(columns, len(panels))
     rows = math.ceil(len(panels) / columns)
     tallest = max(pixels.shape[0] / pixels.shape[1] for pixels in panels.values())
-    width = min(10 / columns, 4.6)
+    widest = max(pixels.shape[1] for pixels in panels.values())
+    width = min(10 / columns, widest / PICTURE_DPI)
     size = (width * columns, (width * tallest + 0.35) * rows)
     figure = Figure(figsize=size, dpi=PICTURE_DPI, layout="tight")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -1440,8 +1451,9 @@ def draw_train_history(
 def _set_distance_axis(axis: Axes) -> None:
     """Prepare an axis for distances, which fall by orders of magnitude, with plain numbers."""
     axis.set(title="Distance from the photographs", ylabel="Fréchet distance", yscale="log")
-    for set_formatter in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
-        set_formatter(StrMethodFormatter("{x:g}"))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_comparison(histories: dict[str, History], path: str | Path | None = None) -> Figure:
@@ -2037,6 +2049,36 @@ def kernel_distance(
     return float(np.mean(values)), float(np.std(values))
 
 
+def thumbnail_distance(first: np.ndarray, second: np.ndarray, side: int = 8) -> float:
+    """Return the Fréchet distance between two sets of images reduced to thumbnails.
+
+    It needs no network: the features are the mean colours of side x side equal blocks. A network
+    that was trained to tell classes apart sees shapes; this sees colours and layout.
+
+    Args:
+        first: as for `to_uint8`, at least two images, whose sides are multiples of `side`.
+        second: the same.
+        side: rows and columns of a thumbnail, at least 1.
+
+    Returns:
+        A float of at least 0, for pixels in [-1, 1].
+
+    Raises:
+        ValueError: as for `to_uint8`, too few images, or sides that cannot be divided.
+    """
+    return frechet_distance(*(feature_statistics(_thumbnails(x, side)) for x in (first, second)))
+
+
+def _thumbnails(images: np.ndarray, side: int) -> np.ndarray:
+    """Return the mean colours of blocks, float32 (N, side * side * channels) in [-1, 1]."""
+    pixels = to_uint8(images)
+    count, height, width, channels = pixels.shape
+    if side < 1 or height % side or width % side:
+        raise ValueError(f"{height} x {width} pixels have no {side} x {side} equal blocks")
+    blocks = pixels.reshape(count, side, height // side, side, width // side, channels)
+    return blocks.mean(axis=(2, 4), dtype=np.float32).reshape(count, -1) / 127.5 - 1
+
+
 def recognition_scores(readings: Readings, intended: np.ndarray | None = None) -> dict[str, float]:
     """Say how recognisable images are to a recogniser.
 
@@ -2237,6 +2279,7 @@ def draw_confusion(
 SCORE_NAMES = {
     "distance": ("Fréchet distance", ".2f"),
     "kernel": ("kernel distance", ".3f"),
+    "thumbnails": ("thumbnail distance", ".2f"),
     "intended": ("read as intended", ".1%"),
     "confident": ("read with > 90 %", ".1%"),
     "entropy_score": ("entropy score", ".2f"),

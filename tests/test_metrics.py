@@ -90,6 +90,33 @@ def test_impossible_subsets_are_refused(options: dict[str, int]) -> None:
         utils.kernel_distance(FEATURES, FEATURES, **{"size": 10} | options)
 
 
+def test_thumbnail_distance_of_a_brighter_set_is_the_shift() -> None:
+    images = np.random.default_rng(0).integers(0, 200, (50, 16, 16, 3), dtype=np.uint8)
+    assert utils.thumbnail_distance(images, images) == pytest.approx(0, abs=1e-6)
+    expected = 8 * 8 * 3 * (20 / 127.5) ** 2
+    assert utils.thumbnail_distance(images, images + 20) == pytest.approx(expected, rel=1e-4)
+    as_float = images / np.float32(127.5) - 1
+    assert utils.thumbnail_distance(images, as_float) == pytest.approx(0, abs=1e-6)
+
+
+def test_thumbnail_distance_sees_colours_and_no_detail() -> None:
+    colours = np.random.default_rng(1).integers(50, 200, (50, 1, 1, 3), dtype=np.uint8)
+    images = np.tile(colours, (1, 16, 16, 1))
+    detailed = images.copy()
+    detailed[:, ::2] += 50
+    detailed[:, 1::2] -= 50
+    assert utils.thumbnail_distance(detailed, images) == pytest.approx(0, abs=1e-4)
+    grey = np.repeat(images.mean(axis=-1, keepdims=True).astype(np.uint8), 3, axis=-1)
+    assert utils.thumbnail_distance(grey, images) > 1
+
+
+@pytest.mark.parametrize("side", [0, 5, 32])
+def test_thumbnails_need_equal_blocks(side: int) -> None:
+    images = np.zeros((4, 16, 16, 3), np.uint8)
+    with pytest.raises(ValueError, match="16 x 16 pixels have no"):
+        utils.thumbnail_distance(images, images, side)
+
+
 def test_scores_of_perfect_images() -> None:
     classes = list(range(10)) * 3
     scores = utils.recognition_scores(one_hot(classes), np.array(classes))
@@ -166,6 +193,6 @@ def test_scores_become_a_table() -> None:
     scores = utils.recognition_scores(one_hot([0, 1])) | {"distance": 1.234, "kernel": 0.5}
     table = utils.format_scores({"improved": scores}).splitlines()
     assert len(table) == 3
-    assert table[2].startswith("| improved | 1.23 | 0.500 | – | 100.0% |")
+    assert table[2].startswith("| improved | 1.23 | 0.500 | – | – | 100.0% |")
     with pytest.raises(ValueError, match="no score"):
         utils.format_scores({})
