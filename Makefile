@@ -15,7 +15,8 @@ SAMPLE_OPTIONS = --variant $(VARIANT) --out "$(OUT)" $(if $(N),--count $(N)) \
 
 BENCHMARK = PYTHONPATH=.:.make TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python
 
-.PHONY: run notebook train samples test lint format bench bench-torch bench-growth publish clean
+.PHONY: run notebook train samples ablation test lint format bench bench-torch bench-growth publish \
+    clean
 
 run: $(READY)
 	$(BIN)/python .make/run.py
@@ -29,6 +30,9 @@ train: $(READY)
 
 samples: $(READY)
 	$(BIN)/python .make/samples.py $(SAMPLE_OPTIONS)
+
+ablation: $(READY)
+	$(BENCHMARK) benchmarks/ablation.py
 
 test: lint
 	$(BIN)/python -m pytest

@@ -24,12 +24,12 @@ def float32_again() -> Iterator[None]:
 
 @pytest.fixture
 def lesson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SimpleNamespace]:
-    """Return a function that executes the notebook's definitions with given parameters."""
+    """Return a function that executes the notebook's definitions, with tags and parameters."""
     monkeypatch.chdir(ROOT)
 
-    def define(**parameters: object) -> SimpleNamespace:
+    def define(*tags: str, **parameters: object) -> SimpleNamespace:
         settings = {"OUTPUT_DIR": str(tmp_path), "PRECISION": "float32", "BATCH_SIZE": 8}
-        names = run_cells("setup", "parameters", "definitions", **settings | parameters)
+        names = run_cells("setup", "parameters", "definitions", *tags, **settings | parameters)
         return SimpleNamespace(**names)
 
     return define

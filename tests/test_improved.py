@@ -27,8 +27,8 @@ def small_run(names: SimpleNamespace) -> tf.train.Checkpoint:
     generators = [
         names.build_class_generator(names.LATENT_DIM, (32, 32, 3), width=8) for _ in range(2)
     ]
-    shown = [*names.guide.inputs, *names.guide.outputs[:3]]
-    return names.start_run(generators[0], names.build_class_discriminator(shown), generators[1])
+    discriminator = names.build_class_discriminator(names.lens.outputs)
+    return names.start_run(generators[0], discriminator, generators[1])
 
 
 def rules(names: SimpleNamespace) -> object:
@@ -37,7 +37,7 @@ def rules(names: SimpleNamespace) -> object:
         names.relativistic_g_loss,
         names.relativistic_d_loss,
         names.pair_accuracies,
-        names.show_with_maps,
+        names.show_through_lens,
         names.gradient_penalty,
     )
 
@@ -105,7 +105,7 @@ def test_real_and_fake_images_are_shown_alike(names: SimpleNamespace) -> None:
 
     def show(images: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:
         shown.append((images, int(step)))
-        return names.show_with_maps(images, step)
+        return names.show_through_lens(images, step)
 
     noise, labels = names.draw_inputs(8, 0)
     own_rules = names.Rules(show=show, d_loss=names.relativistic_d_loss)
@@ -116,10 +116,14 @@ def test_real_and_fake_images_are_shown_alike(names: SimpleNamespace) -> None:
     assert real_step != fake_step  # each kind is mirrored independently of the other
 
 
-def test_guide_shows_maps_of_sixteen_eight_and_four_pixels(names: SimpleNamespace) -> None:
-    shown = names.show_with_maps(tf.constant(IMAGES), 0)
+def test_lens_shows_the_picture_and_maps_of_16_8_and_4_pixels(names: SimpleNamespace) -> None:
+    shown = names.show_through_lens(tf.constant(IMAGES), 0)
     assert [part.shape[1] for part in shown] == [32, 16, 8, 4]
     assert [part.shape[0] for part in shown] == [8] * 4
+    mirrored = utils.mirror_at_random(tf.constant(IMAGES), (names.SEED, 0))
+    assert np.array_equal(shown[0], mirrored)
+    maps = names.guide(mirrored, training=False)
+    assert all(np.array_equal(part, other) for part, other in zip(shown[1:], maps, strict=False))
 
 
 def test_class_networks_use_the_labels(names: SimpleNamespace) -> None:
@@ -133,9 +137,8 @@ def test_class_networks_use_the_labels(names: SimpleNamespace) -> None:
     noise[:] = noise[0]
     images = utils.generate_images(generator, noise, labels)
     assert len(np.unique(images.reshape(10, -1), axis=0)) == 10
-    shown = [*names.guide.inputs, *names.guide.outputs[:3]]
-    discriminator = names.build_class_discriminator(shown)
-    parts = names.show_with_maps(tf.constant(IMAGES), 0)
+    discriminator = names.build_class_discriminator(names.lens.outputs)
+    parts = names.show_through_lens(tf.constant(IMAGES), 0)
     logits = [
         utils.call_network(discriminator, parts, labels, training=False).numpy()
         for labels in (LABELS, LABELS[::-1].copy())

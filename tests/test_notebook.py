@@ -3,8 +3,11 @@
 import base64
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import imageio.v3 as iio
 import nbformat
 import numpy as np
 import pytest
@@ -14,8 +17,10 @@ import dcgan_utils as utils
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "cifar10_dcgan.ipynb"
 README = (ROOT / "README.md").read_text()
-HISTORY = utils.load_history(ROOT / "training_history" / "baseline.json")
-FOLDERS = utils.RunFolders(ROOT, "baseline")
+VARIANTS = ("baseline", "improved")
+FOLDERS = {variant: utils.RunFolders(ROOT, variant) for variant in VARIANTS}
+HISTORIES = {variant: utils.load_history(FOLDERS[variant].history) for variant in VARIANTS}
+HISTORY, IMPROVED = HISTORIES.values()
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +60,16 @@ def test_was_executed_top_to_bottom_without_complaints(code_cells: list) -> None
 
 
 def test_pictures_are_embedded(code_cells: list) -> None:
+    starts = {"image/png": b"\x89PNG", "image/jpeg": b"\xff\xd8"}
     pictures = [
-        output.data["image/png"]
+        (starts[kind], base64.b64decode(data))
         for cell in code_cells
         for output in cell.outputs
-        if "image/png" in output.get("data", {})
+        for kind, data in output.get("data", {}).items()
+        if kind in starts
     ]
-    assert len(pictures) >= 6
-    assert all(base64.b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
+    assert len(pictures) >= 14
+    assert all(picture.startswith(start) for start, picture in pictures)
 
 
 def test_has_the_eight_steps_in_order(notebook: nbformat.NotebookNode) -> None:
@@ -82,7 +89,9 @@ def test_has_the_eight_steps_in_order(notebook: nbformat.NotebookNode) -> None:
 def test_cells_are_short_and_tagged(code_cells: list) -> None:
     tags = [tag for cell in code_cells for tag in cell.metadata.get("tags", [])]
     assert tags.count("parameters") == 1
-    assert {"setup", "data", "definitions", "variant:baseline", "train:baseline"} <= {*tags}
+    assert {"setup", "data", "definitions"} <= {*tags}
+    for variant in VARIANTS:
+        assert {f"variant:{variant}", f"train:{variant}"} <= {*tags}
     assert max(len(cell.source.splitlines()) for cell in code_cells) <= 35
 
 
@@ -120,11 +129,23 @@ def test_history_meets_its_target() -> None:
     assert trend["peak_epoch"] <= 10
 
 
-def test_notebook_and_readme_quote_the_history(notebook: nbformat.NotebookNode) -> None:
-    trend = utils.summarise_trend(HISTORY)
-    real = utils.summarise_trend(HISTORY, "real_acc")
-    minutes = sum(record["seconds"] for record in HISTORY) / 60
-    distances = utils.history_column(HISTORY, "distance")
+def test_improved_history_meets_its_target() -> None:
+    baseline, improved = (utils.history_column(h, "distance") for h in (HISTORY, IMPROVED))
+    assert len(improved) >= 50
+    assert improved[-1] <= 0.3 * baseline[-1]
+    minutes = utils.history_column(IMPROVED, "seconds").cumsum() / 60
+    assert minutes[(improved < baseline.min()).argmax()] < 60
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_notebook_and_readme_quote_the_history(
+    notebook: nbformat.NotebookNode, variant: str
+) -> None:
+    history = HISTORIES[variant]
+    trend = utils.summarise_trend(history)
+    real = utils.summarise_trend(history, "real_acc")
+    minutes = sum(record["seconds"] for record in history) / 60
+    distances = utils.history_column(history, "distance")
     numbers = [
         f"{distances[-1]:.2f}",
         f"{distances.min():.2f}",
@@ -138,8 +159,37 @@ def test_notebook_and_readme_quote_the_history(notebook: nbformat.NotebookNode) 
     for number in numbers:
         assert number in texts(notebook), number
         assert number.replace("-", "−") in README.replace("-", "−"), number
-    lines = [utils.format_epoch(record, len(HISTORY)) for record in HISTORY]
+    lines = [utils.format_epoch(record, len(history)) for record in history]
     assert "\n".join(lines) in texts(notebook)
+
+
+def score_tables(notebook: nbformat.NotebookNode) -> list[str]:
+    """The Markdown tables of scores that the notebook has computed."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [o.data["text/markdown"] for o in outputs if "text/markdown" in o.get("data", {})]
+
+
+def test_readme_repeats_the_scores_of_the_notebook(notebook: nbformat.NotebookNode) -> None:
+    scores, ablation = score_tables(notebook)
+    assert scores in README
+    assert ablation in README
+    rows = json.loads((ROOT / "training_history" / "ablation.json").read_text())["rows"]
+    assert ablation == utils.format_scores(rows)
+
+
+def test_scores_meet_their_targets(notebook: nbformat.NotebookNode) -> None:
+    names = [name for name, _ in utils.SCORE_NAMES.values()]
+    scores = {}
+    for line in score_tables(notebook)[0].splitlines()[2:]:
+        title, *cells = (cell.strip(" *") for cell in line.strip("|").split("|"))
+        values = (float(cell.rstrip("%")) if cell != "–" else None for cell in cells)
+        scores[title] = dict(zip(names, values, strict=True))
+    photographs, baseline, improved = scores.values()
+    assert improved["Fréchet distance"] <= 0.15 * baseline["Fréchet distance"]
+    assert improved["read as intended"] >= 0.9 * photographs["read as intended"]
+    assert improved["read with > 90 %"] >= 0.6 * photographs["read with > 90 %"]
+    assert improved["rarest class"] >= 6
+    assert improved["commonest class"] <= 14
 
 
 def test_the_second_seed_is_quoted_as_it_ran(notebook: nbformat.NotebookNode) -> None:
@@ -148,6 +198,18 @@ def test_the_second_seed_is_quoted_as_it_ran(notebook: nbformat.NotebookNode) ->
     for record in (second[-1], HISTORY[len(second) - 1]):
         assert f"{record['fake_acc']:.3f}" in README
         assert f"{record['fake_acc']:.3f}" in texts(notebook)
+
+
+def test_the_second_seed_of_the_improved_variant_is_near_the_first(
+    notebook: nbformat.NotebookNode,
+) -> None:
+    second = utils.load_history(ROOT / "training_history" / "improved_seed_7.json")
+    distances = [utils.history_column(h[:10], "distance") for h in (second, IMPROVED)]
+    means = [distance[-3:].mean() for distance in distances]
+    assert abs(means[0] / means[1] - 1) < 0.15
+    for number in (*(distance[-1] for distance in distances), *means):
+        assert f"{number:.2f}" in texts(notebook)
+        assert f"{number:.2f}" in README
 
 
 def test_every_trial_is_in_the_table(notebook: nbformat.NotebookNode) -> None:
@@ -173,34 +235,41 @@ def test_the_comparison_of_layers_is_quoted_as_it_ran(notebook: nbformat.Noteboo
     assert shipped["fake_acc"] == [round(record["fake_acc"], 4) for record in HISTORY[:4]]
 
 
-def test_every_epoch_left_its_picture() -> None:
-    expected = [FOLDERS.sample(record["epoch"]) for record in HISTORY]
-    assert sorted(FOLDERS.samples.iterdir()) == expected
-    shapes = {utils.read_picture(path).shape for path in expected}
-    assert shapes == {(266, 266, 3)}
+@pytest.mark.parametrize(("variant", "shape"), [("baseline", (266, 266)), ("improved", (266, 662))])
+def test_every_epoch_left_its_picture(variant: str, shape: tuple[int, int]) -> None:
+    folders = FOLDERS[variant]
+    expected = [folders.sample(record["epoch"]) for record in HISTORIES[variant]]
+    assert sorted(folders.samples.iterdir()) == expected
+    assert {utils.read_picture(path).shape for path in expected} == {(*shape, 3)}
 
 
-def test_shipped_gif_has_a_frame_an_epoch() -> None:
-    import imageio.v3 as iio
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_shipped_gif_has_a_frame_an_epoch(variant: str) -> None:
+    assert len(iio.imread(FOLDERS[variant].gif)) == len(HISTORIES[variant])
+    assert utils.read_picture(FOLDERS[variant].history_plot).std() > 10
 
-    assert len(iio.imread(FOLDERS.gif)) == len(HISTORY)
-    for path in (FOLDERS.strip, FOLDERS.history_plot):
+
+def test_shipped_pictures_are_pictures() -> None:
+    for path in (FOLDERS["baseline"].strip, FOLDERS["improved"].class_grid):
         assert utils.read_picture(path).std() > 10
+    assert len(iio.imread(FOLDERS["improved"].walk)) > 20
 
 
-def test_shipped_checkpoint_draws_the_last_picture(lesson) -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_shipped_checkpoint_draws_the_last_picture(
+    lesson: Callable[..., SimpleNamespace], variant: str
+) -> None:
     """The checkpoint, the pictures and the notebook's networks belong together."""
-    names = lesson(OUTPUT_DIR=str(ROOT))
-    run = names.start_run(
-        names.build_generator(names.LATENT_DIM, names.IMAGE_SHAPE),
-        names.build_discriminator(names.IMAGE_SHAPE),
-    )
-    manager = utils.make_checkpoint_manager(run, FOLDERS)
-    assert utils.resume(manager, FOLDERS) == HISTORY
-    images = run.generator(names.fixed_noise, training=False).numpy()
-    shipped = utils.read_picture(FOLDERS.sample(len(HISTORY))).astype(float)
+    names = lesson(f"variant:{variant}", OUTPUT_DIR=str(ROOT))
+    run, folders = getattr(names, variant), FOLDERS[variant]
+    manager = utils.make_checkpoint_manager(run, folders)
+    assert utils.resume(manager, folders) == HISTORIES[variant]
+    shipped = utils.read_picture(folders.sample(len(HISTORIES[variant]))).astype(float)
+    noise, labels = names.draw_inputs(16 if variant == "baseline" else 40, names.SEED)
+    images = utils.generate_images(run.sampler, noise, labels)
+    columns = 4 if variant == "baseline" else 10
     # Training may have used bfloat16, this test uses float32: a few grey levels apart.
-    assert np.abs(utils.image_grid(images) - shipped).mean() < 4
+    assert np.abs(utils.image_grid(images, columns) - shipped).mean() < 4
     assert utils.smallest_pair_distance(images) > 20
 
 
