@@ -162,3 +162,10 @@ def test_losses_are_passed_in(lesson: Lesson) -> None:
     metrics = step(IMAGES, LABELS)
     assert np.isfinite(metrics["d_loss"])
     assert differ(before, run.discriminator)
+
+
+@pytest.mark.parametrize("count", [10, 300, 1000])
+def test_each_class_is_asked_for_equally_often(lesson: Lesson, count: int) -> None:
+    noise, labels = lesson().draw_inputs(count, 0)
+    assert noise.shape == (count, 100)
+    assert np.bincount(labels).tolist() == [count // 10] * 10
