@@ -863,6 +863,43 @@ def mirror_at_random(images: tf.Tensor, seed: Any) -> tf.Tensor:
     return tf.where(mirrored, tf.reverse(images, [2]), images)
 
 
+def cut_out_at_random(images: tf.Tensor, seed: Any, share: Any, side: int) -> tf.Tensor:
+    """Set a square of some images of a batch to 0, the middle grey.
+
+    The square's centre may lie anywhere in the image, so it may reach over the edge. Source:
+    DeVries & Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", 2017.
+
+    Args:
+        images: (N, height, width, channels); where devices share a batch, this device's share.
+        seed: two integers; the same ones cut the same squares out of the whole batch.
+        share: the expected share of images that are cut, in 0..1.
+        side: pixels of the square's side, even and at least 2.
+
+    Returns:
+        A tensor of the same shape.
+
+    Raises:
+        ValueError: another side.
+    """
+    if side < 2 or side % 2:
+        raise ValueError(f"side must be an even number of pixels, at least 2, got {side}")
+    devices = tf.distribute.get_strategy().num_replicas_in_sync
+    seed = tf.stack([tf.cast(part, tf.int32) for part in seed])
+    chances = tf.random.stateless_uniform([devices * tf.shape(images)[0], 3], seed)
+    chosen, row, column = tf.split(own_share(chances)[:, :, None], 3, axis=1)
+
+    def inside(place: tf.Tensor, size: int) -> tf.Tensor:
+        start = tf.floor(place * size) - side // 2
+        pixels = tf.range(size, dtype=tf.float32)
+        return (start <= pixels) & (pixels < start + side)
+
+    height, width = images.shape[1:3]
+    rows = tf.reshape(inside(row, height), [-1, height, 1, 1])
+    columns = tf.reshape(inside(column, width), [-1, 1, width, 1])
+    cut = rows & columns & (chosen[..., None] < share)
+    return tf.where(cut, tf.zeros_like(images), images)
+
+
 def update_average(
     average: keras.Model, network: keras.Model, step: tf.Tensor, decay: float = 0.9999
 ) -> None:

@@ -99,6 +99,59 @@ def test_mirroring_turns_half_of_the_images_and_nothing_else() -> None:
     assert not np.array_equal(mirrored, utils.mirror_at_random(images, (3, 5)))
 
 
+def test_cutting_blanks_one_square_in_a_share_of_the_images() -> None:
+    images = tf.ones((400, 12, 10, 3))
+    blank = utils.cut_out_at_random(images, (3, 4), 0.5, 6).numpy() == 0
+    assert (blank.all(axis=3) == blank.any(axis=3)).all()  # all channels of a pixel alike
+    places = blank[..., 0]
+    areas = places.sum(axis=(1, 2))
+    assert 160 < np.count_nonzero(areas) < 240
+    assert areas.max() == 36
+    # A square may reach over the edge by half of its side, so a quarter is left of it at least.
+    assert areas[areas > 0].min() >= 9
+    sides = places.any(axis=2).sum(axis=1), places.any(axis=1).sum(axis=1)
+    assert np.array_equal(areas, sides[0] * sides[1])
+    assert places.any(axis=0).all()  # no pixel is spared for ever
+    assert np.array_equal(blank, utils.cut_out_at_random(images, (3, 4), 0.5, 6).numpy() == 0)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (1.0, 50)])
+def test_none_or_all_images_are_cut(share: float, expected: int) -> None:
+    cut = utils.cut_out_at_random(tf.ones((50, 8, 8, 1)), (1, 2), share, 2).numpy()
+    assert np.count_nonzero((cut == 0).any(axis=(1, 2, 3))) == expected
+
+
+@pytest.mark.parametrize("side", [0, 3, -2])
+def test_impossible_squares_are_refused(side: int) -> None:
+    with pytest.raises(ValueError, match="side must be an even number"):
+        utils.cut_out_at_random(tf.ones((2, 8, 8, 1)), (1, 2), 0.5, side)
+
+
+def test_handicap_grows_from_nothing_to_all(names: SimpleNamespace) -> None:
+    steps_an_epoch = names.TRAIN_IMAGES // names.BATCH_SIZE
+    begin, end = names.HANDICAP_EPOCHS
+    epochs = (0, begin, (begin + end) / 2, end, 2 * end)
+    values = [float(names.handicap(tf.constant(int(e * steps_an_epoch)))) for e in epochs]
+    assert values == pytest.approx([0, 0, 0.5, 1, 1], abs=1e-3)
+
+
+def test_penalty_and_cuts_grow_with_the_handicap(names: SimpleNamespace) -> None:
+    last = names.HANDICAP_EPOCHS[1] * (names.TRAIN_IMAGES // names.BATCH_SIZE)
+    last += -last % names.PENALTY_INTERVAL
+    images = tf.constant(IMAGES)
+
+    def judge(shown: list[tf.Tensor]) -> tf.Tensor:
+        return tf.reduce_sum(shown[0], axis=[1, 2, 3])
+
+    first, final = (names.gradient_penalty(judge, [images], tf.constant(s)) for s in (0, last))
+    assert float(final) == pytest.approx(names.PENALTY_GROWTH * float(first))
+    cut = [
+        (names.show_through_lens(images, tf.constant(step))[0].numpy() == 0).any(axis=(1, 2, 3))
+        for step in (0, 2 * last, 2 * last + 1)
+    ]
+    assert [part.mean() for part in cut] == [0, 1, 1]  # photographs and fakes alike
+
+
 def test_real_and_fake_images_are_shown_alike(names: SimpleNamespace) -> None:
     run = small_run(names)
     shown = []
