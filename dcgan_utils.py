@@ -10,6 +10,7 @@ uint8 in 0..255 or float in [-1, 1]. Messages for the reader go through a `say` 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import hashlib
@@ -18,13 +19,18 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
+import signal
 import subprocess
 import tarfile
 import tempfile
+import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +64,11 @@ def _quiet_start_up() -> Iterator[None]:
 with _quiet_start_up():
     import keras
     import tensorflow as tf
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
 
 Say = Callable[[str], None]
 History = list[dict[str, float]]
@@ -213,6 +224,8 @@ def choose_output_dir(wanted: str | Path, *, fast: bool, from_scratch: bool) -> 
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Offer a temporary path that becomes `path` when the block ends well, and vanishes when not.
 
+    What a killed process has left of an earlier try to write the same file is deleted.
+
     Args:
         path: the file to write; its folder is created.
 
@@ -226,6 +239,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
         yield temporary
         temporary.replace(path)
     except OSError as error:
@@ -236,6 +250,65 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Delete temporary files of `path` whose process is no more."""
+    name = re.compile(rf"\.{re.escape(path.stem)}\.(\d+)\.tmp{re.escape(path.suffix)}")
+    for other in path.parent.iterdir():
+        match = name.fullmatch(other.name)
+        if match and not _is_running(int(match[1])):
+            other.unlink(missing_ok=True)
+
+
+def _is_running(process_id: int) -> bool:
+    """Say whether this machine has a process of this number."""
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # not ours, or no way to ask
+        return True
+    return True
+
+
+class Interruption:
+    """Whether the reader has asked to stop, see `delay_interrupts`."""
+
+    requested = False
+
+
+@contextlib.contextmanager
+def delay_interrupts() -> Iterator[Interruption]:
+    """Let Ctrl-C, or Jupyter's stop button, be noted in this block instead of breaking it off.
+
+    The block looks at `requested` where it can stop without losing anything; a second interrupt
+    breaks it off at once. In threads other than the main one, which get no interrupts, nothing is
+    changed.
+
+    Yields:
+        An object whose `requested` becomes true.
+
+    Raises:
+        KeyboardInterrupt: at the end of the block, if there was an interrupt.
+    """
+    interruption = Interruption()
+
+    def note(number: int, frame: Any) -> None:
+        if interruption.requested:
+            raise KeyboardInterrupt
+        interruption.requested = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    previous = signal.signal(signal.SIGINT, note)
+    try:
+        yield interruption
+    finally:
+        signal.signal(signal.SIGINT, previous or signal.default_int_handler)
+    if interruption.requested:
+        raise KeyboardInterrupt("stopped as asked for; run it again to go on")
 
 
 @dataclass(frozen=True)
@@ -254,6 +327,11 @@ class RunFolders:
     def checkpoints(self) -> Path:
         """Folder of the checkpoint manager."""
         return self.output_dir / "training_checkpoints" / self.variant
+
+    @property
+    def lock(self) -> Path:
+        """File that names the process which trains in these folders."""
+        return self.checkpoints / ".lock"
 
     @property
     def history(self) -> Path:
@@ -316,6 +394,63 @@ def prepare_run_folders(output_dir: str | Path, variant: str) -> RunFolders:
             probe.touch()
         (folder / "write_test").unlink(missing_ok=True)  # another worker may have been faster
     return folders
+
+
+@contextlib.contextmanager
+def lock_run(folders: RunFolders, wanted: bool = True) -> Iterator[None]:
+    """Keep other processes from training in the same folders during this block.
+
+    The operating system drops the lock of a process that has ended, however it ended, so the next
+    one takes over by itself. Where the file system has no locks, or on Windows, none is taken.
+
+    Args:
+        folders: of the run.
+        wanted: false for a process that writes nothing there.
+
+    Raises:
+        RuntimeError: another process holds the lock, or the file cannot be written.
+    """
+    if not wanted or fcntl is None:
+        yield
+        return
+    try:
+        file = _open_locked(folders.lock)
+    except BlockingIOError as error:
+        owner = folders.lock.read_text().strip() or "unknown"
+        raise RuntimeError(
+            f"Another process is training in {folders.checkpoints}: {owner}. Wait for it, stop it, "
+            f"or choose another OUTPUT_DIR. If there is no such process, delete {folders.lock}"
+        ) from error
+    except OSError as error:
+        raise RuntimeError(f"Cannot write {folders.lock}: {error.strerror or error}.") from error
+    with file:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                folders.lock.unlink(missing_ok=True)
+
+
+def _open_locked(path: Path) -> io.TextIOWrapper:
+    """Open and lock a file that names this process; raise BlockingIOError if it is locked."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            no_locks_here = error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+            if not no_locks_here:
+                file.close()
+                raise
+        # An earlier owner may have deleted the file between our opening and locking it.
+        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+            break
+        file.close()
+    file.truncate(0)
+    file.write(f"process {os.getpid()}, started {datetime.now():%Y-%m-%d %H:%M:%S}\n")
+    file.flush()
+    return file
 
 
 def next_free_folder(parent: str | Path, name: str) -> Path:
@@ -1544,9 +1679,46 @@ def make_checkpoint_manager(
     of saved checkpoints on first use, and in a cluster that takes every worker.
     """
     _ = checkpoint.save_counter
-    return tf.train.CheckpointManager(
-        checkpoint, str(folders.checkpoints), max_to_keep=2, checkpoint_name="epoch"
+    make = functools.partial(
+        tf.train.CheckpointManager,
+        checkpoint,
+        str(folders.checkpoints),
+        max_to_keep=2,
+        checkpoint_name="epoch",
     )
+    try:
+        return make()
+    except ValueError:  # the list of checkpoints is no text; restore_latest looks at all files
+        (folders.checkpoints / "checkpoint").unlink()
+        return make()
+
+
+@dataclass
+class EpochProgress:
+    """What has been trained of one epoch.
+
+    series: loss or accuracy of every step so far, by name.
+    seconds: the time that these steps took.
+    """
+
+    series: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """The number of steps."""
+        return len(next(iter(self.series.values()), ()))
+
+    def add(self, metrics: Sequence[dict[str, tf.Tensor]], started: float) -> None:
+        """Append the losses and accuracies of steps that began at `started` (`perf_counter`)."""
+        for name in metrics[0] if metrics else ():
+            values = (float(step[name]) for step in metrics)  # waits for a device to finish them
+            self.series.setdefault(name, []).extend(values)
+        self.seconds += time.perf_counter() - started
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of each loss and accuracy over the steps."""
+        return {name: float(np.mean(values)) for name, values in self.series.items()}
 
 
 def save_checkpoint(manager: tf.train.CheckpointManager, epoch: int) -> None:
@@ -1555,17 +1727,70 @@ def save_checkpoint(manager: tf.train.CheckpointManager, epoch: int) -> None:
     Raises:
         RuntimeError: the checkpoint cannot be written (read-only, disk full).
     """
-    try:
+    with _checkpoint_errors(manager):
         manager.save(checkpoint_number=epoch)
+        for interrupted in Path(manager.directory).glob("epoch-*-step-*"):
+            interrupted.unlink(missing_ok=True)
+
+
+def save_interrupted(
+    manager: tf.train.CheckpointManager, epoch: int, progress: EpochProgress
+) -> None:
+    """Write a checkpoint within an epoch, beside those of whole epochs, to go on from.
+
+    Args:
+        manager: of the run.
+        epoch: the last whole one, 0 or more.
+        progress: of the epoch after it.
+
+    Raises:
+        RuntimeError: the checkpoint cannot be written (read-only, disk full).
+    """
+    path = Path(manager.directory) / f"epoch-{epoch}-step-{progress.steps}"
+    with atomic_path(path.with_name(f"{path.name}.json")) as temporary:
+        temporary.write_text(json.dumps(dataclasses.asdict(progress)))
+    with _checkpoint_errors(manager):
+        manager.checkpoint.write(str(path))
+
+
+@contextlib.contextmanager
+def _checkpoint_errors(manager: tf.train.CheckpointManager) -> Iterator[None]:
+    """Clear up before and after writing a checkpoint, and say why it cannot be written."""
+    _remove_unfinished(manager)
+    try:
+        yield
     except (OSError, tf.errors.OpError) as error:
-        for unfinished in Path(manager.directory).glob("*_temp"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+        _remove_unfinished(manager)
         # TensorFlow's message is "{{node}} file; reason [Op:name]".
         reason = str(error).rsplit("; ", 1)[-1].split(" [Op:")[0]
         raise RuntimeError(
             f"Cannot write a checkpoint to {manager.directory}: {reason}. "
             "Free some disk space or choose another OUTPUT_DIR; the previous checkpoint is intact."
         ) from error
+
+
+def _remove_unfinished(manager: tf.train.CheckpointManager) -> None:
+    """Delete what TensorFlow leaves of a checkpoint whose writing was broken off."""
+    folder = Path(manager.directory)
+    for unfinished in (*folder.glob("*_temp"), *folder.glob("checkpoint.tmp*")):
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished, ignore_errors=True)
+        else:
+            unfinished.unlink(missing_ok=True)
+
+
+def _find_checkpoints(manager: tf.train.CheckpointManager) -> list[Path]:
+    """Return the checkpoints of a run, the newest first, without suffix.
+
+    TensorFlow's list of them (the file `checkpoint`) may be lost or name files that are; hence all
+    that is in the folder counts as well.
+    """
+    folder = Path(manager.directory)
+    names = {Path(path).name for path in manager.checkpoints}
+    names |= {path.stem for path in folder.glob("epoch-*.index")}
+    matches = [re.fullmatch(r"epoch-(\d+)(?:-step-(\d+))?", name) for name in names]
+    found = sorted((int(m[1]), int(m[2] or 0), m[0]) for m in matches if m)
+    return [folder / name for _, _, name in reversed(found)]
 
 
 def restore_latest(manager: tf.train.CheckpointManager, say: Say = print) -> str | None:
@@ -1583,8 +1808,10 @@ def restore_latest(manager: tf.train.CheckpointManager, say: Say = print) -> str
     Raises:
         RuntimeError: a checkpoint belongs to other networks, or none is readable.
     """
-    for path in reversed(manager.checkpoints):
+    checkpoints = _find_checkpoints(manager)
+    for path in map(str, checkpoints):
         try:
+            _read_progress(path)
             found = _read_checkpoint_shapes(path)
         except Exception as error:  # TensorFlow's reader raises errors of many kinds
             reason = str(error).splitlines()[0][:200]
@@ -1593,12 +1820,31 @@ def restore_latest(manager: tf.train.CheckpointManager, say: Say = print) -> str
         _check_same_variables(manager.checkpoint, found, manager.directory)
         manager.checkpoint.restore(path).assert_existing_objects_matched()
         return path
-    if manager.checkpoints:
+    if checkpoints:
         raise RuntimeError(
             f"No checkpoint in {manager.directory} can be read. "
             "Delete this folder to train from scratch, or restore it from a backup."
         )
     return None
+
+
+def _read_progress(path: str) -> EpochProgress:
+    """Read what belongs to a checkpoint within an epoch; nothing to read is nothing done.
+
+    Raises:
+        ValueError: the file is missing or is not as `save_interrupted` wrote it.
+    """
+    step = re.search(r"-step-(\d+)$", path)
+    if step is None:
+        return EpochProgress()
+    try:
+        progress = EpochProgress(**json.loads(Path(f"{path}.json").read_text()))
+        values = np.array([*progress.series.values(), [progress.seconds] * int(step[1])], float)
+    except (OSError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}.json is not the record of an interrupted epoch") from error
+    if len(values) < 2 or not np.isfinite(values).all():
+        raise ValueError(f"{path}.json has not {step[1]} finite numbers of each kind")
+    return progress
 
 
 def _read_checkpoint_shapes(path: str) -> dict[str, list[int]]:
@@ -1616,6 +1862,14 @@ def _check_same_variables(
     """Raise RuntimeError that names the first variable whose presence or shape differs."""
     with tempfile.TemporaryDirectory() as scratch:
         expected = _read_checkpoint_shapes(checkpoint.write(str(Path(scratch) / "expected")))
+    sizes = [sorted(map(str, shapes.values())) for shapes in (expected, found)]
+    if expected.keys() != found.keys() and sizes[0] == sizes[1]:
+        name = min(found.keys() - expected.keys())
+        raise RuntimeError(
+            f"The checkpoint in {folder} fits these networks, but its variables have other names, "
+            f"such as {name}: another version of Keras or of the notebook has written it. "
+            "Use that version, or delete this folder to train anew."
+        )
     for name in sorted(expected.keys() | found.keys()):
         bookkeeping = name.startswith(("save_counter", "_CHECKPOINTABLE"))
         if not bookkeeping and expected.get(name) != found.get(name):
@@ -1639,7 +1893,9 @@ def _readable_name(checkpoint: tf.train.Checkpoint, name: str) -> str:
     return f"{item.path} ({name})" if hasattr(item, "path") else name
 
 
-def resume(manager: tf.train.CheckpointManager, folders: RunFolders, say: Say = print) -> History:
+def resume(
+    manager: tf.train.CheckpointManager, folders: RunFolders, say: Say = print
+) -> tuple[History, EpochProgress]:
     """Restore the newest checkpoint of a run and the history up to its epoch.
 
     Args:
@@ -1648,13 +1904,15 @@ def resume(manager: tf.train.CheckpointManager, folders: RunFolders, say: Say = 
         say: receives plain lines about what was found.
 
     Returns:
-        The records of epochs 1 to the restored epoch; empty if there is no checkpoint.
+        The records of epochs 1 to the restored epoch, empty if there is no checkpoint; and what
+        was done of the epoch after it, if the run was interrupted within it.
 
     Raises:
         RuntimeError: as for `restore_latest`, or the history lacks restored epochs.
     """
-    if restore_latest(manager, say) is None:
-        return []
+    path = restore_latest(manager, say)
+    if path is None:
+        return [], EpochProgress()
     epoch = int(manager.checkpoint.epoch.numpy())
     history = load_history(folders.history)
     if len(history) < epoch:
@@ -1662,8 +1920,10 @@ def resume(manager: tf.train.CheckpointManager, folders: RunFolders, say: Say = 
             f"The checkpoint is that of epoch {epoch}, but {folders.history} ends at epoch "
             f"{len(history)}. Restore this file, or delete {folders.checkpoints} to start over."
         )
-    say(f"{folders.variant}: restored epoch {epoch} from {folders.checkpoints}")
-    return history[:epoch]
+    progress = _read_progress(path)
+    more = f" and {progress.steps} steps of the next" if progress.steps else ""
+    say(f"{folders.variant}: restored epoch {epoch}{more} from {folders.checkpoints}")
+    return history[:epoch], progress
 
 
 # ---------------------------------------------------------------------------------------------
@@ -1689,7 +1949,7 @@ def back_up_run(folders: RunFolders, backup_dir: str | Path) -> None:
     backup = Path(backup_dir) / f"{folders.variant}.zip"
     with atomic_path(backup) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for part in parts:
-            files = filter(Path.is_file, part.glob("*") if part.is_dir() else [part])
+            files = filter(Path.is_file, part.glob("[!.]*") if part.is_dir() else [part])
             # The file that names the newest checkpoint goes last, after all that it names.
             for file in sorted(files, key=lambda file: (file.name == "checkpoint", file)):
                 archive.write(file, file.relative_to(folders.output_dir))

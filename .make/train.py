@@ -51,8 +51,8 @@ def main() -> None:
         if "TF_CONFIG" not in os.environ or "Collective" not in str(error):
             raise
         sys.exit("make train: a worker of the cluster is lost. Start all workers again to go on.")
-    except KeyboardInterrupt:
-        sys.exit("make train: interrupted; the last finished epoch is kept")
+    except KeyboardInterrupt as interrupt:
+        sys.exit(f"make train: {str(interrupt) or 'stopped; all finished epochs are kept'}")
 
 
 if __name__ == "__main__":

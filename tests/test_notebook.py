@@ -263,7 +263,7 @@ def test_shipped_checkpoint_draws_the_last_picture(
     names = lesson(f"variant:{variant}", OUTPUT_DIR=str(ROOT))
     run, folders = getattr(names, variant), FOLDERS[variant]
     manager = utils.make_checkpoint_manager(run, folders)
-    assert utils.resume(manager, folders) == HISTORIES[variant]
+    assert utils.resume(manager, folders) == (HISTORIES[variant], utils.EpochProgress())
     shipped = utils.read_picture(folders.sample(len(HISTORIES[variant]))).astype(float)
     noise, labels = names.draw_inputs(16 if variant == "baseline" else 40, names.SEED)
     images = utils.generate_images(run.sampler, noise, labels)

@@ -1,7 +1,12 @@
 """Training and checkpoints on tiny networks: restore, continue, and every way to go wrong."""
 
 import errno
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +16,7 @@ import tensorflow as tf
 
 import dcgan_utils as utils
 
+ROOT = Path(__file__).parent.parent
 IMAGES, LABELS = utils.draw_stand_in_images(24, (8, 8, 3), seed=0)
 
 
@@ -43,6 +49,12 @@ def session(lesson: Callable, tmp_path: Path) -> Callable[..., Session]:
 def generator_weights(session: Session) -> np.ndarray:
     """Return all weights of the generator as one vector."""
     return np.concatenate([w.numpy().ravel() for w in session.run.generator.weights])
+
+
+def without_timings(history: utils.History) -> utils.History:
+    """Return the records without what depends on the machine's mood."""
+    timings = ("seconds", "images_per_second")
+    return [{k: v for k, v in record.items() if k not in timings} for record in history]
 
 
 def test_a_run_leaves_pictures_history_and_checkpoint(session: Callable, capsys) -> None:
@@ -85,11 +97,7 @@ def test_a_larger_total_goes_on_where_the_run_ended(session: Callable) -> None:
     whole.folders = utils.prepare_run_folders(whole.folders.output_dir / "whole", "tiny")
     uninterrupted = whole.train(3)
     # Images, noise and dropout go on as if nothing had happened.
-    timings = ("seconds", "images_per_second")
-    for record, expected in zip(history, uninterrupted, strict=True):
-        assert {k: v for k, v in record.items() if k not in timings} == {
-            k: v for k, v in expected.items() if k not in timings
-        }
+    assert without_timings(history) == without_timings(uninterrupted)
     assert np.array_equal(generator_weights(continued), generator_weights(whole))
 
 
@@ -298,3 +306,177 @@ def test_checkpoints_fit_every_precision(lesson: Callable, tmp_path: Path) -> No
         assert later[: len(history)] == history
         assert all(np.isfinite(record["g_loss"]) for record in later)
         history = later
+
+
+def interrupting_loss() -> Callable[..., tf.Tensor]:
+    """Return a loss of the discriminator that in its second step does what Ctrl-C does."""
+    calls = []
+
+    def interrupt() -> np.float32:
+        calls.append(None)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return np.float32(0)
+
+    def d_loss(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
+        return plain_loss(real_logits, fake_logits) + tf.numpy_function(interrupt, [], tf.float32)
+
+    return d_loss
+
+
+def plain_loss(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
+    """Return the same loss without an interrupt."""
+    return tf.reduce_mean(fake_logits) - tf.reduce_mean(real_logits)
+
+
+def test_an_interrupt_keeps_the_steps_so_far_and_the_run_goes_on_exactly(
+    session: Callable, capsys
+) -> None:
+    stopped = session()
+    with pytest.raises(KeyboardInterrupt, match="run it again to go on"):
+        stopped.train(2, d_loss=interrupting_loss())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert sorted(file.name for file in stopped.folders.checkpoints.iterdir()) == [
+        "epoch-0-step-2.data-00000-of-00001",
+        "epoch-0-step-2.index",
+        "epoch-0-step-2.json",
+    ]
+    continued = session()
+    history = continued.train(2, d_loss=plain_loss)
+    assert "restored epoch 0 and 2 steps of the next" in capsys.readouterr().out
+    assert not list(continued.folders.checkpoints.glob("*step*"))
+
+    whole = session()
+    whole.folders = utils.prepare_run_folders(whole.folders.output_dir / "whole", "tiny")
+    assert without_timings(history) == without_timings(whole.train(2, d_loss=plain_loss))
+    assert np.array_equal(generator_weights(continued), generator_weights(whole))
+
+
+def test_a_second_interrupt_breaks_off_at_once() -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), utils.delay_interrupts() as interruption:  # noqa: PT012
+        assert not interruption.requested
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interruption.requested
+        reached.append("first")
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append("second")
+    assert reached == ["first"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_training_in_a_thread_gets_no_interrupts(session: Callable) -> None:
+    with ThreadPoolExecutor() as pool:
+        assert len(pool.submit(session().train, 1).result()) == 1
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"series": {"d_loss": [1, NaN]}}', "{}"])
+def test_a_damaged_record_of_an_interrupted_epoch_is_passed_over(
+    session: Callable, capsys, content: str | None
+) -> None:
+    first = session()
+    history = first.train(1)
+    with pytest.raises(KeyboardInterrupt):
+        session().train(2, d_loss=interrupting_loss())
+    (record,) = first.folders.checkpoints.glob("*.json")
+    if content is None:
+        record.unlink()
+    else:
+        record.write_text(content)
+    assert session().train(1) == history
+    assert "epoch-1-step-2 cannot be read and is passed over" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"\x00\xff\xfe", b'model_checkpoint_path: "epoch-7"', b"no protocol buffer"],
+)
+def test_a_useless_list_of_checkpoints_does_no_harm(
+    session: Callable, content: bytes | None
+) -> None:
+    first = session()
+    history = first.train(2)
+    listing = first.folders.checkpoints / "checkpoint"
+    if content is None:
+        listing.unlink()
+    else:
+        listing.write_bytes(content)
+    again = session()
+    assert again.train(2) == history
+    assert np.array_equal(generator_weights(first), generator_weights(again))
+    assert len(session().train(3)) == 3
+
+
+def test_other_names_of_the_same_variables_are_explained(session: Callable) -> None:
+    first = session()
+    first.train(1)
+    values = {  # as another version of Keras might name them
+        name: first.run.generator.weights[number].value
+        for number, name in enumerate(("kernel_of_the_first", "gamma_of_the_first"))
+    }
+    stored = tf.train.Checkpoint(**{name: tf.Variable(value) for name, value in values.items()})
+    expected = {
+        f"{name}/.ATTRIBUTES/VARIABLE_VALUE": v.shape.as_list() for name, v in values.items()
+    }
+    renamed = {f"old_{name}": shape for name, shape in expected.items()}
+    with pytest.raises(
+        RuntimeError, match=r"other names, such as old_gamma.*another version of Keras"
+    ):
+        utils._check_same_variables(stored, renamed | {"save_counter": []}, "a folder")
+
+
+def test_leftovers_of_killed_processes_are_cleared_away(session: Callable) -> None:
+    first = session()
+    folders = first.folders
+    number = 2**22 + 1  # above the largest number of a process on Linux
+    leftovers = [
+        folders.history.with_name(f".tiny.{number}.tmp.json"),
+        folders.sample(1).with_name(f".epoch_0001.{number}.tmp.png"),
+        folders.checkpoints / "checkpoint.tmp0123",
+        folders.checkpoints / "epoch-1_temp" / "part",
+    ]
+    other = folders.history.with_name(f".tiny.{os.getpid()}.tmp.png")  # of another file
+    for file in (*leftovers, other):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"half")
+    first.train(1)
+    assert not [file for file in leftovers if file.exists()]
+    assert other.exists()
+
+
+def test_a_second_run_in_the_same_folder_is_refused(session: Callable) -> None:
+    first = session()
+    with utils.lock_run(first.folders):
+        message = (
+            rf"Another process is training.*process {os.getpid()}, started 20.*delete .*\.lock"
+        )
+        with pytest.raises(RuntimeError, match=message):
+            session().train(1)
+        with utils.lock_run(first.folders, wanted=False):
+            pass
+    assert not first.folders.lock.exists()
+    assert len(session().train(1)) == 1
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(session: Callable) -> None:
+    first = session()
+    script = (
+        "import os, signal, sys, pathlib, dcgan_utils as utils\n"
+        "with utils.lock_run(utils.RunFolders(pathlib.Path(sys.argv[1]), 'tiny')):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    command = [sys.executable, "-c", script, str(first.folders.output_dir)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    assert "process" in first.folders.lock.read_text()
+    assert len(first.train(1)) == 1
+    assert not first.folders.lock.exists()
+
+
+def test_a_file_system_without_locks_is_no_obstacle(
+    session: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(utils.fcntl, "flock", no_locks)
+    assert len(session().train(1)) == 1
