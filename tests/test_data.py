@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import json
+import pickle
 import subprocess
 import sys
 import tarfile
@@ -70,14 +71,13 @@ def npm(monkeypatch: pytest.MonkeyPatch, tiny_cifar10: dict[str, np.ndarray]) ->
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no source answer: no npm, and a Keras loader without network."""
-    import keras
+    """Let no source answer: no npm, and no network."""
 
-    def load_data() -> None:
+    def get_file(*_: object, **__: object) -> None:
         raise Exception("URL fetch failure: [Errno -3] name resolution")
 
     monkeypatch.setattr(utils.shutil, "which", lambda _: None)
-    monkeypatch.setattr(keras.datasets.cifar10, "load_data", load_data)
+    monkeypatch.setattr(utils.keras.utils, "get_file", get_file)
 
 
 def test_npm_package_is_decoded_cached_and_read_back(
@@ -97,23 +97,70 @@ def test_npm_package_is_decoded_cached_and_read_back(
     assert [file.name for file in cache.parent.iterdir()] == [cache.name]
 
 
-def test_keras_is_asked_when_npm_fails(
-    tiny_cifar10: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import keras
+def official_archive(arrays: dict[str, np.ndarray]) -> bytes:
+    """Pack images and labels as the official archive does: pickles, channels first."""
+    parts = {f"data_batch_{k}": ("train", slice(2 * k - 2, 2 * k)) for k in range(1, 6)}
+    parts["test_batch"] = ("test", slice(None))
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, (split, rows) in parts.items():
+            pixels = arrays[f"x_{split}"][rows].transpose(0, 3, 1, 2).reshape(-1, 3072)
+            labels = arrays[f"y_{split}"][rows].tolist()
+            content = pickle.dumps({b"data": pixels, b"labels": labels})
+            entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
 
-    a = tiny_cifar10
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_official_archive_is_read_when_npm_fails_or_keras_has_it(
+    tiny_cifar10: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch, cached: bool
+) -> None:
+    content = official_archive(tiny_cifar10)
+    checksum = hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(utils, "CIFAR10_ARCHIVE_SHA256", checksum)
+    path = utils.cifar10_cache_path().with_name("cifar-10-batches-py-target_archive")
+    path.parent.mkdir(parents=True)
+
+    def get_file(name: str, origin: str, cache_dir: Path, file_hash: str) -> None:
+        assert (Path(cache_dir) / "datasets" / name, file_hash) == (path, checksum)
+        assert "cs.toronto.edu" in origin
+        path.write_bytes(content)
+
+    monkeypatch.setattr(utils.keras.utils, "get_file", get_file)
     monkeypatch.setattr(utils.shutil, "which", lambda _: None)
-    keras_arrays = (
-        (a["x_train"], a["y_train"][:, None].astype(np.int64)),
-        (a["x_test"], a["y_test"][:, None]),
-    )
-    monkeypatch.setattr(keras.datasets.cifar10, "load_data", lambda: keras_arrays)
+    if cached:
+        path.write_bytes(content)
     lines = []
-    (_, y_train), _ = utils.load_cifar10(lines.append)
-    assert y_train.shape == (10,)
-    assert y_train.dtype == np.uint8
-    assert any("half an hour" in line for line in lines)
+    (x_train, y_train), (x_test, y_test) = utils.load_cifar10(lines.append)
+    for found, name in ((x_train, "x_train"), (y_train, "y_train"), (x_test, "x_test")):
+        assert np.array_equal(found, tiny_cifar10[name])
+    assert y_test.dtype == np.uint8
+    assert any("half an hour" in line for line in lines) != cached
+
+
+@pytest.mark.survives("a harmful pickle", "in place of the official archive in the cache")
+@pytest.mark.usefixtures("tiny_cifar10")
+def test_no_pickle_is_loaded_from_a_swapped_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Harmful:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "harmed",))
+
+    path = utils.cifar10_cache_path().with_name("cifar-10-batches-py-target_archive")
+    path.parent.mkdir(parents=True)
+    content = pickle.dumps(Harmful())
+    with tarfile.open(path, "w:gz") as archive:
+        entry = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    monkeypatch.setattr(utils.shutil, "which", lambda _: None)
+    monkeypatch.setattr(utils.keras.utils, "get_file", lambda *_, **__: None)
+    with pytest.raises(RuntimeError, match=r"is not the official archive; delete it"):
+        utils.load_cifar10(lambda _: None)
+    assert not (tmp_path / "harmed").exists()
 
 
 @pytest.mark.usefixtures("tiny_cifar10", "offline")

@@ -1,0 +1,80 @@
+"""Train a variant of the notebook in a process of its own that may send itself a signal.
+
+`test_reliability.py` runs this file with one argument, a JSON object:
+
+    variant, output_dir, epochs: as for `make train`
+    images: number of training images (real ones, the first of CIFAR-10), or 0 for the fast run
+    signal, event, count, delay: which signal to send, so many seconds after an event has begun for
+        the count-th time; an event is a name in EVENTS
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from notebook import run_cells
+
+import dcgan_utils as utils
+
+EVENTS = {
+    "step": None,  # the compiled step is no attribute of anything; `main` wraps it
+    "picture": (utils, "save_png"),
+    "history": (utils, "save_history"),
+    "checkpoint": (tf.train.CheckpointManager, "save"),
+    "gif": (utils, "make_gif"),
+}
+
+
+def alarmed(call: Callable, number: int, count: int, delay: float) -> Callable:
+    """Return `call`, except that its count-th time starts the clock of a signal."""
+    calls = []
+
+    def send() -> None:
+        time.sleep(delay)
+        os.kill(os.getpid(), number)
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        calls.append(None)
+        if len(calls) == count:
+            threading.Thread(target=send).start()
+        return call(*arguments, **options)
+
+    return wrapped
+
+
+def main() -> None:
+    """Restore, train, and animate the pictures."""
+    task = json.loads(sys.argv[1])
+    settings = {"OUTPUT_DIR": task["output_dir"], "EPOCHS": task["epochs"]}
+    if task["images"]:
+        settings["TRAIN_IMAGES"] = task["images"]
+    else:
+        os.environ["DCGAN_FAST"] = "1"
+    variant = task["variant"]
+    tags = ("setup", "parameters", "data", "definitions", f"variant:{variant}")
+    names = run_cells(*tags, **settings)
+    run, folders = names[variant], names[f"{variant}_folders"]
+    step = names["make_train_step"](run, names.get(f"{variant}_rules", names["PLAIN_RULES"]))
+
+    if event := task.get("event"):
+        alarm = signal.Signals[task["signal"]], task["count"], task["delay"]
+        if event == "step":
+            step = alarmed(step, *alarm)
+        else:
+            owner, name = EVENTS[event]
+            setattr(owner, name, alarmed(getattr(owner, name), *alarm))
+
+    data = names["x_train"], names["y_train"]
+    history = names["train"](run, folders, step, *data, task["epochs"])
+    utils.make_gif(folders.frames(record["epoch"] for record in history), Path(folders.gif))
+
+
+if __name__ == "__main__":
+    main()
