@@ -132,6 +132,20 @@ def test_an_interrupted_run_equals_an_undisturbed_one(tmp_path: Path, variant: s
     assert_same_run(whole, parts, 3)
 
 
+@pytest.mark.slow
+@pytest.mark.survives(
+    "kernels that may differ", "DETERMINISTIC = True twice, and once without, on a CPU"
+)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_deterministic_kernels_give_the_same_bits_twice(tmp_path: Path, variant: str) -> None:
+    folders = []
+    for name, deterministic in (("first", True), ("second", True), ("third", False)):
+        finish(tmp_path / name, variant, 2, deterministic=deterministic)
+        folders.append(utils.RunFolders(tmp_path / name, variant))
+    assert_same_run(*folders[:2], 2)
+    assert_same_run(*folders[1:], 2)  # on a CPU all kernels in use are deterministic anyway
+
+
 def choose_moments(count: int, seed: int) -> Iterator[dict[str, object]]:
     """Choose when to kill: each kind of event in turn, at a random time within it."""
     longest = {"step": 0.05, "picture": 0.02, "history": 0.003, "checkpoint": 0.08, "gif": 0.1}

@@ -4,6 +4,7 @@
 
     variant, output_dir, epochs: as for `make train`
     images: number of training images (real ones, the first of CIFAR-10), or 0 for the fast run
+    deterministic: whether TensorFlow may use deterministic kernels only
     signal, event, count, delay: which signal to send, so many seconds after an event has begun for
         the count-th time; an event is a name in EVENTS
 """
@@ -57,6 +58,8 @@ def main() -> None:
         settings["TRAIN_IMAGES"] = task["images"]
     else:
         os.environ["DCGAN_FAST"] = "1"
+    if task.get("deterministic"):
+        settings["DETERMINISTIC"] = True
     variant = task["variant"]
     tags = ("setup", "parameters", "data", "definitions", f"variant:{variant}")
     names = run_cells(*tags, **settings)
