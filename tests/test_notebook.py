@@ -1,5 +1,6 @@
 """The committed notebook and README: renderable, complete, and in agreement with the history."""
 
+import ast
 import base64
 import json
 import re
@@ -135,6 +136,10 @@ def test_improved_history_meets_its_target() -> None:
     assert improved[-1] <= 0.3 * baseline[-1]
     minutes = utils.history_column(IMPROVED, "seconds").cumsum() / 60
     assert minutes[(improved < baseline.min()).argmax()] < 60
+    trend = utils.summarise_trend(IMPROVED)
+    assert trend["spearman"] <= -0.6
+    assert trend["peak_epoch"] <= 10
+    assert trend["last_mean"] <= 0.65
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -271,6 +276,20 @@ def test_shipped_checkpoint_draws_the_last_picture(
     # Training may have used bfloat16, this test uses float32: a few grey levels apart.
     assert np.abs(utils.image_grid(images, columns) - shipped).mean() < 4
     assert utils.smallest_pair_distance(images) > 20
+
+
+def test_readme_lists_all_that_a_run_survives() -> None:
+    """The rows that `make test-slow` prints, except for the number of times, which it measures."""
+    tried = set()
+    for file in (ROOT / "tests").glob("test_*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.survives":
+                tried.add(tuple(ast.literal_eval(argument) for argument in node.args))
+    section = README.split("## What it survives")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (.+) \| (.+) \| (\d+) \| (.+) \|$", section, re.MULTILINE)
+    assert {row[:2] for row in rows} == tried
+    assert {row[3] for row in rows} == {"survived"}
+    assert len(rows) == len(tried)
 
 
 def test_notebook_is_plain_json_with_one_cell_an_idea() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from jupyter_client.manager import start_new_kernel
 
 import dcgan_utils as utils
 
@@ -130,6 +131,40 @@ def test_an_interrupted_run_equals_an_undisturbed_one(tmp_path: Path, variant: s
     assert re.search(r"restored epoch 1 and (19|20|21) steps of the next", output)
     whole, parts = (utils.RunFolders(tmp_path / name, variant) for name in ("whole", "parts"))
     assert_same_run(whole, parts, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.survives(
+    "the stop button", "a Jupyter kernel is interrupted in its second epoch, then a rerun"
+)
+@needs_signals
+def test_the_stop_button_of_a_notebook_keeps_the_steps_so_far(tmp_path: Path) -> None:
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(ROOT))
+    try:
+        task = {"variant": "baseline", "output_dir": str(tmp_path), "epochs": 200, "images": 0}
+        script = [f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / '.make')]}"]
+        script += [f"sys.argv = ['train_and_die.py', {json.dumps(json.dumps(task))}]"]
+        script += [f"exec(compile({WORKER.read_text()!r}, 'train_and_die.py', 'exec'))"]
+        request = client.execute("\n".join(script))
+        output = ""
+        while "epoch  1/200" not in output:
+            message = client.get_iopub_msg(timeout=120)
+            output += message["content"].get("text", "")
+        manager.interrupt_kernel()
+        while (reply := client.get_shell_msg(timeout=60))["parent_header"]["msg_id"] != request:
+            pass
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert reply["content"]["ename"] == "KeyboardInterrupt"
+    assert "run it again to go on" in reply["content"]["evalue"]
+    folders = utils.RunFolders(tmp_path, "baseline")
+    done = newest_epoch(folders)
+    assert 1 <= done < 200
+    total = done + 2
+    assert f"restored epoch {done}" in finish(tmp_path, "baseline", total)
+    finish(tmp_path / "whole", "baseline", total)
+    assert_same_run(utils.RunFolders(tmp_path / "whole", "baseline"), folders, total)
 
 
 @pytest.mark.slow
