@@ -465,6 +465,25 @@ def next_free_folder(parent: str | Path, name: str) -> Path:
     return next(folder for folder in candidates if not folder.exists())
 
 
+def _as_array(values: Any, name: str) -> np.ndarray:
+    """Return an array of booleans, integers or real numbers, or raise ValueError."""
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # ragged lists, foreign tensors
+        raise ValueError(f"{name} cannot be taken as an array: {error}") from error
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"{name} must be an array of numbers, got {array.dtype}")
+    return array
+
+
+def _check_whole(**numbers: tuple[Any, int]) -> None:
+    """Raise ValueError unless each number is a whole one, and at least its minimum."""
+    for name, (value, minimum) in numbers.items():
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or value < minimum:
+            raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+
+
 # ---------------------------------------------------------------------------------------------
 # Data
 # ---------------------------------------------------------------------------------------------
@@ -1121,25 +1140,6 @@ def update_average(
 
 PICTURE_DPI = 80  # of figures that show pictures: a notebook embeds them, so size matters
 MAX_PICTURE_PIXELS = 50_000_000
-
-
-def _as_array(values: Any, name: str) -> np.ndarray:
-    """Return an array of booleans, integers or real numbers, or raise ValueError."""
-    try:
-        array = np.asarray(values)
-    except Exception as error:  # ragged lists, foreign tensors
-        raise ValueError(f"{name} cannot be taken as an array: {error}") from error
-    if array.dtype.kind not in "buif":
-        raise ValueError(f"{name} must be an array of numbers, got {array.dtype}")
-    return array
-
-
-def _check_whole(**numbers: tuple[Any, int]) -> None:
-    """Raise ValueError unless each number is a whole one, and at least its minimum."""
-    for name, (value, minimum) in numbers.items():
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not whole or value < minimum:
-            raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:

@@ -19,6 +19,8 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 from notebook import run_cells
 
+import dcgan_utils as utils
+
 HERE = Path(__file__).parent
 ROUNDS = 3
 EPOCH_IMAGES = 50_000
@@ -48,12 +50,13 @@ def make_measurement(batch: int = 64, width: float = 1, side: int = 32) -> Calla
         names.build_discriminator(shape, widths[1]),
     )
     step = names.make_train_step(run)
-    names.train_epoch(step, *make_data(2 * batch, side), epoch=1)  # traces the step
 
     def measure(count: int = SAMPLE_IMAGES, scale_to: int = EPOCH_IMAGES) -> float:
-        record = names.train_epoch(step, *make_data(count, side), epoch=1)
-        return record["seconds"] * scale_to / count
+        progress = utils.EpochProgress()
+        names.train_epoch(step, *make_data(count, side), 1, progress, utils.Interruption())
+        return progress.seconds * scale_to / count
 
+    measure(2 * batch)  # traces the step
     return measure
 
 

@@ -3,11 +3,13 @@
 import json
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import growth
 import networks
 import numpy as np
+import project
 import pytest
 import textbook
 import train_step
@@ -119,3 +121,12 @@ def test_growth_is_a_power_of_its_numbers(tmp_path: Path) -> None:
     growth.draw(GROWTH).savefig(drawn, dpi=100, metadata={"Software": None})
     shipped = utils.read_picture(growth.HERE / "growth.png")
     assert utils.read_picture(drawn).shape == shipped.shape
+
+
+def test_an_epoch_of_the_lesson_is_timed(lesson: Callable) -> None:
+    steps = []
+    measure = project.time_epoch(
+        lesson().train_epoch, lambda *batch: steps.append(batch) or {}, np.zeros((24, 4, 4, 3))
+    )
+    assert measure() > 0
+    assert len(steps) == 3

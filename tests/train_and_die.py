@@ -54,6 +54,7 @@ def main() -> None:
     """Restore, train, and animate the pictures."""
     task = json.loads(sys.argv[1])
     settings = {"OUTPUT_DIR": task["output_dir"], "EPOCHS": task["epochs"]}
+    settings["HANDICAP_EPOCHS"] = (0, 2)  # so early that short runs are concerned
     if task["images"]:
         settings["TRAIN_IMAGES"] = task["images"]
     else:
