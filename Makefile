@@ -39,7 +39,7 @@ test: lint
 
 # All that prints a row of the README's table "What it survives", whether slow or not.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m "slow or survives"
+	$(BIN)/python -m pytest -s -m "slow or survives"
 
 lint: $(READY)
 	$(BIN)/ruff check .
