@@ -286,8 +286,8 @@ def delay_interrupts() -> Iterator[Interruption]:
     """Let Ctrl-C, or Jupyter's stop button, be noted in this block instead of breaking it off.
 
     The block looks at `requested` where it can stop without losing anything; a second interrupt
-    breaks it off at once. In threads other than the main one, which get no interrupts, nothing is
-    changed.
+    breaks it off at once. Nothing is changed in threads other than the main one, which get no
+    interrupts, and in a process that was started to ignore them, as a shell's background jobs are.
 
     Yields:
         An object whose `requested` becomes true.
@@ -302,7 +302,8 @@ def delay_interrupts() -> Iterator[Interruption]:
             raise KeyboardInterrupt
         interruption.requested = True
 
-    if threading.current_thread() is not threading.main_thread():
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield interruption
         return
     previous = signal.signal(signal.SIGINT, note)

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -318,6 +318,14 @@ def test_checkpoints_fit_every_precision(lesson: Callable, tmp_path: Path) -> No
         history = later
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """Let this process notice interrupts, even if it was started to ignore them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupting_loss() -> Callable[..., tf.Tensor]:
     """Return a loss of the discriminator that in its second step does what Ctrl-C does."""
     calls = []
@@ -339,6 +347,7 @@ def plain_loss(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(fake_logits) - tf.reduce_mean(real_logits)
 
 
+@pytest.mark.usefixtures("listening")
 def test_an_interrupt_keeps_the_steps_so_far_and_the_run_goes_on_exactly(
     session: Callable, capsys
 ) -> None:
@@ -362,6 +371,7 @@ def test_an_interrupt_keeps_the_steps_so_far_and_the_run_goes_on_exactly(
     assert np.array_equal(generator_weights(continued), generator_weights(whole))
 
 
+@pytest.mark.usefixtures("listening")
 def test_a_second_interrupt_breaks_off_at_once() -> None:
     reached = []
     with pytest.raises(KeyboardInterrupt), utils.delay_interrupts() as interruption:  # noqa: PT012
@@ -375,6 +385,15 @@ def test_a_second_interrupt_breaks_off_at_once() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("listening")
+def test_a_process_that_ignores_interrupts_goes_on_doing_so() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with utils.delay_interrupts() as interruption:
+        os.kill(os.getpid(), signal.SIGINT)
+    assert not interruption.requested
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
 def test_training_in_a_thread_gets_no_interrupts(session: Callable) -> None:
     with ThreadPoolExecutor() as pool:
         assert len(pool.submit(session().train, 1).result()) == 1
@@ -382,6 +401,7 @@ def test_training_in_a_thread_gets_no_interrupts(session: Callable) -> None:
 
 @BAD_CHECKPOINT
 @pytest.mark.parametrize("content", [None, "", "[]", '{"series": {"d_loss": [1, NaN]}}', "{}"])
+@pytest.mark.usefixtures("listening")
 def test_a_damaged_record_of_an_interrupted_epoch_is_passed_over(
     session: Callable, capsys, content: str | None
 ) -> None:

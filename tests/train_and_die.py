@@ -53,6 +53,7 @@ def alarmed(call: Callable, number: int, count: int, delay: float) -> Callable:
 def main() -> None:
     """Restore, train, and animate the pictures."""
     task = json.loads(sys.argv[1])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # even if the tests ignore Ctrl-C
     settings = {"OUTPUT_DIR": task["output_dir"], "EPOCHS": task["epochs"]}
     settings["HANDICAP_EPOCHS"] = (0, 2)  # so early that short runs are concerned
     if task["images"]:
