@@ -265,12 +265,14 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def _is_running(process_id: int) -> bool:
-    """Say whether this machine has a process of this number."""
+    """Say whether this machine has a process of this number, or that it cannot be told."""
+    if os.name != "posix":  # elsewhere the same call would end the process
+        return True
     try:
         os.kill(process_id, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # not ours, or no way to ask
+    except (OSError, OverflowError):  # somebody else's
         return True
     return True
 
@@ -2120,9 +2122,12 @@ def fetch_backup(folders: RunFolders, backup_dir: str | Path) -> bool:
         return False
     try:
         folders.output_dir.mkdir(parents=True, exist_ok=True)
+        prefix = f".{folders.variant}.backup"
+        for abandoned in folders.output_dir.glob(f"{prefix}*"):  # by a process that was killed
+            shutil.rmtree(abandoned, ignore_errors=True)
         with (
             zipfile.ZipFile(backup) as archive,
-            tempfile.TemporaryDirectory(dir=folders.output_dir, prefix=".backup") as scratch,
+            tempfile.TemporaryDirectory(dir=folders.output_dir, prefix=prefix) as scratch,
         ):
             names = _check_backup(archive, folders)
             archive.extractall(scratch)

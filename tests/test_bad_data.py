@@ -342,6 +342,10 @@ def test_a_backup_with_a_damaged_file_leaves_nothing_behind(tmp_path: Path) -> N
         archive.writestr("training_history/tiny.json", "whole")
         archive.writestr("training_checkpoints/tiny/epoch-1.index", "damaged")
     backup.write_bytes(backup.read_bytes().replace(b"damaged", b"Damaged"))
+    abandoned = folders.output_dir / ".tiny.backup0123"
+    abandoned.mkdir()
+    (abandoned / "half").touch()
     with pytest.raises(RuntimeError, match=r"tiny\.zip cannot be unpacked.*CRC"):
         utils.fetch_backup(folders, tmp_path)
+    assert not abandoned.exists()
     assert not [path for path in folders.output_dir.rglob("*") if path.is_file()]
