@@ -15,8 +15,8 @@ SAMPLE_OPTIONS = --variant $(VARIANT) --out "$(OUT)" $(if $(N),--count $(N)) \
 
 BENCHMARK = PYTHONPATH=.:.make TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python
 
-.PHONY: run notebook train samples ablation test test-slow lint format bench bench-torch bench-growth publish \
-    clean
+.PHONY: run notebook train samples ablation seeds test test-slow lint format bench bench-torch bench-growth \
+    publish clean
 
 run: $(READY)
 	$(BIN)/python .make/run.py
@@ -33,6 +33,9 @@ samples: $(READY)
 
 ablation: $(READY)
 	$(BENCHMARK) benchmarks/ablation.py
+
+seeds: $(READY)
+	$(BENCHMARK) benchmarks/seeds.py
 
 test: lint
 	$(BIN)/python -m pytest

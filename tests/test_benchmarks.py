@@ -11,6 +11,7 @@ import networks
 import numpy as np
 import project
 import pytest
+import seeds
 import textbook
 import train_step
 from contest import Contender
@@ -130,3 +131,23 @@ def test_an_epoch_of_the_lesson_is_timed(lesson: Callable) -> None:
     )
     assert measure() > 0
     assert len(steps) == 3
+
+
+def test_short_runs_of_all_seeds_are_trained_and_scored_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DCGAN_FAST", "1")
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(seeds, "RESULTS", tmp_path / "seeds.json")
+    monkeypatch.setattr(seeds, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(seeds, "EPOCHS", 1)
+    monkeypatch.setattr(seeds, "SCHEDULES", {"shortened": {"HANDICAP_EPOCHS": (1, 2)}})
+    (tmp_path / "seeds.json").write_text('{"shortened": {"42": "kept"}}')
+    seeds.main()
+    runs = json.loads((tmp_path / "seeds.json").read_text())["shortened"]
+    assert runs["42"] == "kept"
+    assert [record["epoch"] for record in runs["7"]["history"]] == [1]
+    distances = [scores["distance"] for scores in runs["7"]["scores"].values()]
+    assert len(distances) == 3
+    assert min(distances) > 0
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "runs", tmp_path / "seeds.json"]
