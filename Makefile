@@ -1,82 +1,104 @@
-# Each target prepares .venv by itself. Variables: see the README's table of commands.
-PYTHON ?= python3
-VARIANT ?= baseline
-OUT ?= samples.npz
+# `make` lists the targets, each of which prepares its own environment. Variables count on make's
+# command line only: environment variables of the same names do not.
+PYTHON = python3
 
-BIN := .venv/bin
-READY := .venv/ready
-TORCH_READY := .venv-torch/ready
+# Values reach the shell as they were typed, whatever characters they hold.
+quote = '$(subst ','\'',$(1))'
+given = $(if $(filter command,$(origin $(2))),$(if $(value $(2)),$(1)=$(call quote,$(value $(2)))))
 
-# The names a reader may give on the command line reach the scripts as options.
-TRAIN_OPTIONS = --variant $(VARIANT) $(if $(EPOCHS),--epochs $(EPOCHS)) \
-    $(if $(OUTPUT_DIR),--output-dir "$(OUTPUT_DIR)") $(if $(filter 1,$(FAST)),--fast)
-SAMPLE_OPTIONS = --variant $(VARIANT) --out "$(OUT)" $(if $(N),--count $(N)) \
-    $(if $(SEED),--seed $(SEED)) $(if $(OUTPUT_DIR),--output-dir "$(OUTPUT_DIR)")
+# The folder of this file, so that make may be run in another one; its name may hold spaces.
+ROOT := $(shell list=$(call quote,$(MAKEFILE_LIST)); \
+    cd "$$(dirname "$$(expr "$$list" : ' *\(.*\)')")" && pwd)
+IN_ROOT = cd $(call quote,$(ROOT)) &&
+PREPARE = +@$(MAKE) --silent --no-print-directory -C $(call quote,$(ROOT))
+SCRIPT = $(call quote,$(ROOT)/.venv/bin/python) $(call quote,$(ROOT)/scripts/$(1).py)
+WITH_SCRIPTS = $(IN_ROOT) PYTHONPATH=scripts:. TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python
 
-BENCHMARK = PYTHONPATH=.:.make TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python
+VARIANT_HERE = $(call given,--variant,VARIANT) $(call given,--output-dir,OUTPUT_DIR)
 
-.PHONY: run notebook train samples ablation seeds test test-slow lint format bench bench-torch bench-growth \
-    publish clean
+.PHONY: help run lab train samples judge experiment test test-slow lint format bench bench-torch \
+    notebook publish clean ready
 
-run: $(READY)
-	$(BIN)/python .make/run.py
+help:
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' \
+	    $(call quote,$(ROOT)/Makefile)
 
-notebook: $(READY)
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace \
+run: ready ## execute the notebook; the result lies in executed/
+	@$(call SCRIPT,run)
+
+lab: ready ## open the notebook in JupyterLab
+	$(PREPARE) .venv/lab-ready
+	@$(IN_ROOT) .venv/bin/python -m jupyterlab cifar10_dcgan.ipynb
+
+train: ready ## train in the terminal: VARIANT EPOCHS OUTPUT_DIR BACKUP_DIR FAST
+	@$(call SCRIPT,train) $(VARIANT_HERE) $(call given,--epochs,EPOCHS) \
+	    $(call given,--backup-dir,BACKUP_DIR) $(call given,--fast,FAST)
+
+samples: ready ## write samples as .npz: VARIANT N SEED CLASS OUT OUTPUT_DIR
+	@$(call SCRIPT,samples) $(VARIANT_HERE) $(call given,--count,N) $(call given,--seed,SEED) \
+	    $(call given,--class,CLASS) $(call given,--out,OUT)
+
+# glibc would give memory back to the system after each layer, and a forced CPU type slows OpenBLAS.
+judge: ready ## score runs by an independent network: VARIANT OUTPUT_DIR SAMPLES
+	$(PREPARE) .venv-judge/ready
+	@env -u OPENBLAS_CORETYPE MALLOC_TRIM_THRESHOLD_=4000000000 \
+	    MALLOC_MMAP_THRESHOLD_=4000000000 $(call SCRIPT,judge) $(VARIANT_HERE) $(call given,--samples,SAMPLES)
+
+experiment: ready ## train and score one idea of experiments/: NAME FAST
+	@$(WITH_SCRIPTS) experiments/runner.py $(call given,--name,NAME) $(call given,--fast,FAST)
+
+test: lint ## lint, then run the tests that take seconds
+	$(IN_ROOT) .venv/bin/python -m pytest
+
+# All that prints a row of the table "What it survives", whether slow or not.
+test-slow: ready ## kill, interrupt and starve runs
+	$(IN_ROOT) .venv/bin/python -m pytest -s -m "slow or survives"
+
+lint: ready ## check the code style
+	$(IN_ROOT) .venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+format: ready ## apply the code style
+	$(IN_ROOT) .venv/bin/ruff check --fix . && .venv/bin/ruff format .
+
+bench: ready ## measure the speed: ROUNDS
+	@$(WITH_SCRIPTS) benchmarks/train_step.py $(call given,--rounds,ROUNDS)
+
+bench-torch: ready ## measure the speed beside that of PyTorch: ROUNDS
+	$(PREPARE) .venv-torch/ready
+	@$(WITH_SCRIPTS) benchmarks/train_step.py $(call given,--rounds,ROUNDS)
+
+notebook: ready ## execute the notebook in place, as it is committed
+	$(IN_ROOT) .venv/bin/python -m nbconvert --to notebook --execute --inplace \
 	    --ExecutePreprocessor.record_timing=False cifar10_dcgan.ipynb
 
-train: $(READY)
-	$(BIN)/python .make/train.py $(TRAIN_OPTIONS)
+publish: ready ## write the Colab badge and the repository's address: REPO BRANCH
+	@$(call SCRIPT,publish) $(call given,--repo,REPO) $(call given,--branch,BRANCH)
 
-samples: $(READY)
-	$(BIN)/python .make/samples.py $(SAMPLE_OPTIONS)
+clean: ## delete environments, caches and executed/
+	$(IN_ROOT) rm -rf .venv .venv-torch .venv-judge executed .pytest_cache .ruff_cache .hypothesis
 
-ablation: $(READY)
-	$(BENCHMARK) benchmarks/ablation.py
+ready:
+	$(PREPARE) .venv/ready
 
-seeds: $(READY)
-	$(BENCHMARK) benchmarks/seeds.py
-
-test: lint
-	$(BIN)/python -m pytest
-
-# All that prints a row of the README's table "What it survives", whether slow or not.
-test-slow: $(READY)
-	$(BIN)/python -m pytest -s -m "slow or survives"
-
-lint: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-
-format: $(READY)
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
-
-bench: $(READY)
-	$(BENCHMARK) benchmarks/train_step.py
-
-bench-torch: $(READY) $(TORCH_READY)
-	$(MAKE) bench
-
-bench-growth: $(READY)
-	$(BENCHMARK) benchmarks/growth.py
-
-publish: $(READY)
-	$(BIN)/python .make/publish.py "$(REPO)"
-
-clean:
-	rm -rf .venv .venv-torch executed runs .pytest_cache .ruff_cache
-
-# The stamp is written last, so that an interrupted installation is taken up again.
-$(READY): requirements.txt requirements-dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	    { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+# A stamp is written last, so that an interrupted installation is taken up again.
+.venv/ready: requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || \
+	    { echo "Python 3.11 to 3.13 is needed, $(PYTHON) is not one: add PYTHON=python3.12" >&2; exit 1; }
+	@echo "Installing the Python packages (2.4 GB) in .venv …"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	.venv/bin/python -m pip install --quiet --requirement requirements-dev.txt
 	@touch $@
 
-# PyTorch stays apart: only the benchmark compares with it.
-$(TORCH_READY):
-	$(PYTHON) -m venv .venv-torch
-	.venv-torch/bin/python -m pip install --quiet torch==2.13.0 numpy
+.venv/lab-ready: requirements-lab.txt
+	@echo "Installing JupyterLab in .venv …"
+	.venv/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+# PyTorch stays apart: only a benchmark and the judge use it.
+.venv-torch/ready: benchmarks/torch_requirements.txt
+.venv-judge/ready: scripts/judge_requirements.txt
+.venv-torch/ready .venv-judge/ready:
+	@echo "Installing PyTorch in $(@D) …"
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --requirement $<
 	@touch $@

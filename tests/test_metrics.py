@@ -3,48 +3,48 @@
 import numpy as np
 import pytest
 
-import dcgan_utils as utils
-from dcgan_utils import FeatureStatistics, Readings
+from dcgan import metrics
+from dcgan.metrics import FeatureStatistics
 
 RNG = np.random.default_rng(0)
 FEATURES = RNG.standard_normal((400, 6)) @ RNG.standard_normal((6, 6))
 
 
-def one_hot(classes: list[int], certainty: float = 1.0) -> Readings:
-    """Readings of ten classes, the rest of the probability spread evenly."""
+def one_hot(classes: list[int], certainty: float = 1.0) -> np.ndarray:
+    """Return probabilities of ten classes, what is left spread evenly."""
     probabilities = np.full((len(classes), 10), (1 - certainty) / 9)
     probabilities[np.arange(len(classes)), classes] = certainty
-    return Readings(np.zeros((len(classes), 2)), probabilities)
+    return probabilities
 
 
 def test_frechet_distance_of_a_set_with_itself_is_zero() -> None:
-    statistics = utils.feature_statistics(FEATURES)
-    assert utils.frechet_distance(statistics, statistics) == pytest.approx(0, abs=1e-9)
+    statistics = metrics.feature_statistics(FEATURES)
+    assert metrics.frechet_distance(statistics, statistics) == pytest.approx(0, abs=1e-9)
 
 
 def test_frechet_distance_of_a_shift_is_its_squared_length() -> None:
     shift = np.arange(6.0)
-    first, second = (utils.feature_statistics(f) for f in (FEATURES, FEATURES + shift))
-    assert utils.frechet_distance(first, second) == pytest.approx(shift @ shift)
+    first, second = (metrics.feature_statistics(f) for f in (FEATURES, FEATURES + shift))
+    assert metrics.frechet_distance(first, second) == pytest.approx(shift @ shift)
 
 
 def test_frechet_distance_of_diagonal_covariances() -> None:
     first = FeatureStatistics(np.zeros(3), np.diag([1.0, 4.0, 9.0]), 10)
     second = FeatureStatistics(np.ones(3), np.diag([4.0, 4.0, 1.0]), 10)
     # |m|^2 and the squared differences of the standard deviations
-    assert utils.frechet_distance(first, second) == pytest.approx(3 + 1 + 0 + 4)
-    assert utils.frechet_distance(second, first) == pytest.approx(8)
+    assert metrics.frechet_distance(first, second) == pytest.approx(3 + 1 + 0 + 4)
+    assert metrics.frechet_distance(second, first) == pytest.approx(8)
 
 
 def test_frechet_distance_bears_a_singular_covariance() -> None:
-    flat = utils.feature_statistics(np.zeros((5, 6)))
-    whole = utils.feature_statistics(FEATURES)
+    flat = metrics.feature_statistics(np.zeros((5, 6)))
+    whole = metrics.feature_statistics(FEATURES)
     expected = whole.mean @ whole.mean + np.trace(whole.covariance)
-    assert utils.frechet_distance(flat, whole) == pytest.approx(expected)
+    assert metrics.frechet_distance(flat, whole) == pytest.approx(expected)
 
 
 def test_statistics_are_mean_covariance_and_count() -> None:
-    statistics = utils.feature_statistics([[0.0, 0.0], [2.0, 4.0]])
+    statistics = metrics.feature_statistics([[0.0, 0.0], [2.0, 4.0]])
     assert statistics.mean.tolist() == [1, 2]
     assert statistics.covariance.tolist() == [[2, 4], [4, 8]]
     assert statistics.count == 2
@@ -55,15 +55,15 @@ def test_statistics_are_mean_covariance_and_count() -> None:
 )
 def test_bad_features_are_refused(features: np.ndarray) -> None:
     with pytest.raises(ValueError, match="features must be"):
-        utils.feature_statistics(features)
+        metrics.feature_statistics(features)
 
 
 def test_features_of_another_network_are_refused() -> None:
     narrow = FEATURES[:, :3]
     with pytest.raises(ValueError, match="differ in size"):
-        utils.frechet_distance(*(utils.feature_statistics(f) for f in (FEATURES, narrow)))
+        metrics.frechet_distance(*(metrics.feature_statistics(f) for f in (FEATURES, narrow)))
     with pytest.raises(ValueError, match="differ in size"):
-        utils.kernel_distance(FEATURES, narrow, size=10)
+        metrics.kernel_distance(FEATURES, narrow, size=10)
 
 
 def test_kernel_distance_of_two_points_by_hand() -> None:
@@ -71,69 +71,69 @@ def test_kernel_distance_of_two_points_by_hand() -> None:
     first, second = np.array([[0.0], [1.0]]), np.array([[0.0], [2.0]])
     within = 1 + 1  # off the diagonal: k(0, 1) = k(0, 2) = 1
     across = (1 + 1 + 1 + 27) / 4
-    mean, spread = utils.kernel_distance(first, second, subsets=2, size=2)
+    mean, spread = metrics.kernel_distance(first, second, subsets=2, size=2)
     assert mean == pytest.approx(within - 2 * across)
     assert spread == pytest.approx(0, abs=1e-12)
 
 
 def test_kernel_distance_is_zero_on_average_for_equal_distributions_only() -> None:
     halves = RNG.standard_normal((2, 2000, 8))
-    mean, spread = utils.kernel_distance(*halves, subsets=20, size=200)
+    mean, spread = metrics.kernel_distance(*halves, subsets=20, size=200)
     assert abs(mean) < spread
-    shifted, _ = utils.kernel_distance(halves[0], halves[1] + 1, subsets=20, size=200)
+    shifted, _ = metrics.kernel_distance(halves[0], halves[1] + 1, subsets=20, size=200)
     assert shifted > 10 * spread
 
 
 @pytest.mark.parametrize("options", [{"subsets": 1}, {"size": 401}, {"size": 1}])
 def test_impossible_subsets_are_refused(options: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=r"subsets or more|must be a whole number of at least 2"):
-        utils.kernel_distance(FEATURES, FEATURES, **{"size": 10} | options)
+    with pytest.raises(ValueError, match=r"too few for 401|must be a whole number of at least 2"):
+        metrics.kernel_distance(FEATURES, FEATURES, **{"size": 10} | options)
 
 
-def test_thumbnail_distance_of_a_brighter_set_is_the_shift() -> None:
+def test_pixel_distance_of_a_brighter_set_is_the_shift() -> None:
     images = np.random.default_rng(0).integers(0, 200, (50, 16, 16, 3), dtype=np.uint8)
-    assert utils.thumbnail_distance(images, images) == pytest.approx(0, abs=1e-6)
+    assert metrics.pixel_frechet_distance(images, images) == pytest.approx(0, abs=1e-6)
     expected = 8 * 8 * 3 * (20 / 127.5) ** 2
-    assert utils.thumbnail_distance(images, images + 20) == pytest.approx(expected, rel=1e-4)
+    assert metrics.pixel_frechet_distance(images, images + 20) == pytest.approx(expected, rel=1e-4)
     as_float = images / np.float32(127.5) - 1
-    assert utils.thumbnail_distance(images, as_float) == pytest.approx(0, abs=1e-6)
+    assert metrics.pixel_frechet_distance(images, as_float) == pytest.approx(0, abs=1e-6)
 
 
-def test_thumbnail_distance_sees_colours_and_no_detail() -> None:
+def test_pixel_distance_sees_colours_and_no_detail() -> None:
     colours = np.random.default_rng(1).integers(50, 200, (50, 1, 1, 3), dtype=np.uint8)
     images = np.tile(colours, (1, 16, 16, 1))
     detailed = images.copy()
     detailed[:, ::2] += 50
     detailed[:, 1::2] -= 50
-    assert utils.thumbnail_distance(detailed, images) == pytest.approx(0, abs=1e-4)
+    assert metrics.pixel_frechet_distance(detailed, images) == pytest.approx(0, abs=1e-4)
     grey = np.repeat(images.mean(axis=-1, keepdims=True).astype(np.uint8), 3, axis=-1)
-    assert utils.thumbnail_distance(grey, images) > 1
+    assert metrics.pixel_frechet_distance(grey, images) > 1
 
 
 @pytest.mark.parametrize("side", [0, 5, 32])
-def test_thumbnails_need_equal_blocks(side: int) -> None:
+def test_pixel_distance_needs_equal_blocks(side: int) -> None:
     images = np.zeros((4, 16, 16, 3), np.uint8)
     with pytest.raises(ValueError, match=r"16 x 16 pixels have no|side must be"):
-        utils.thumbnail_distance(images, images, side)
+        metrics.pixel_frechet_distance(images, images, side)
 
 
 def test_scores_of_perfect_images() -> None:
     classes = list(range(10)) * 3
-    scores = utils.recognition_scores(one_hot(classes), np.array(classes))
+    scores = metrics.classifier_scores(one_hot(classes), np.array(classes))
     assert scores == pytest.approx(
         {"confident": 1, "entropy_score": 10, "rarest": 0.1, "commonest": 0.1, "intended": 1}
     )
 
 
 def test_scores_of_a_collapsed_generator() -> None:
-    scores = utils.recognition_scores(one_hot([3] * 20))
+    scores = metrics.classifier_scores(one_hot([3] * 20))
     assert scores == pytest.approx(
         {"confident": 1, "entropy_score": 1, "rarest": 0, "commonest": 1}
     )
 
 
-def test_scores_of_undecided_readings() -> None:
-    scores = utils.recognition_scores(one_hot([0, 1], certainty=0.4), np.array([0, 0]))
+def test_scores_of_chance_level() -> None:
+    scores = metrics.classifier_scores(one_hot([0, 1], certainty=0.4), np.array([0, 0]))
     assert scores["confident"] == 0
     assert scores["intended"] == 0.5
     rest = 0.6 / 9
@@ -142,57 +142,38 @@ def test_scores_of_undecided_readings() -> None:
 
 
 def test_scores_need_images_and_as_many_classes() -> None:
-    with pytest.raises(ValueError, match="no readings"):
-        utils.recognition_scores(one_hot([]))
+    with pytest.raises(ValueError, match=r"must be \(N, classes\)"):
+        metrics.classifier_scores(one_hot([]))
     with pytest.raises(ValueError, match="2 images"):
-        utils.recognition_scores(one_hot([1, 2]), np.array([1]))
+        metrics.classifier_scores(one_hot([1, 2]), np.array([1]))
 
 
-def test_histogram_and_confusion_count_classes() -> None:
-    readings = one_hot([0, 0, 3, 9])
-    assert utils.class_histogram(readings).tolist() == [0.5, 0, 0, 0.25, 0, 0, 0, 0, 0, 0.25]
-    table = utils.confusion_table(np.array([0, 1, 3, 3]), readings.classes)
-    assert table.sum() == 4
-    assert (table[0, 0], table[1, 0], table[3, 3], table[3, 9]) == (1, 1, 1, 1)
-
-
-@pytest.mark.parametrize("recognised", [[0, 1, 10], [0, -1, 2]])
-def test_confusion_refuses_unknown_classes(recognised: list[int]) -> None:
-    with pytest.raises(ValueError, match="classes 0 to 9"):
-        utils.confusion_table(np.zeros(3, int), np.array(recognised))
-
-
-def test_nearest_features_are_found() -> None:
+def test_nearest_neighbours_are_found() -> None:
     candidates = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     points = np.array([[9.0, 0.0], [3.0, 4.0], [0.0, 7.0]])
-    found, distances = utils.nearest_features(points, candidates)
+    found, distances = metrics.nearest_neighbours(points, candidates)
     assert found.tolist() == [1, 0, 2]
     assert distances.tolist() == [1, 5, 3]
-    itself, distances = utils.nearest_features(FEATURES, FEATURES)
+    itself, distances = metrics.nearest_neighbours(FEATURES, FEATURES)
     assert itself.tolist() == list(range(400))
     assert (distances == 0).all()
 
 
 @pytest.mark.parametrize("candidates", [np.zeros((0, 6)), np.zeros((3, 5)), np.zeros(6)])
-def test_nearest_features_need_candidates_of_the_same_kind(candidates: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="need"):
-        utils.nearest_features(FEATURES, candidates)
+def test_nearest_neighbours_need_candidates_of_the_same_kind(candidates: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"must be \(N, d\)|differ in size"):
+        metrics.nearest_neighbours(FEATURES, candidates)
 
 
-def test_confusion_is_drawn_in_percent() -> None:
-    table = np.array([[3, 1], [0, 4]])
-    figure = utils.draw_confusion(table, ("cat", "dog"))
-    assert [text.get_text() for text in figure.axes[0].texts] == ["75", "25", "0", "100"]
-    with pytest.raises(ValueError, match="2 names need that many rows"):
-        utils.draw_confusion(np.array([[1, 0], [0, 0]]), ("cat", "dog"))
-    with pytest.raises(ValueError, match="2 names"):
-        utils.draw_confusion(np.ones((3, 3)), ("cat", "dog"))
+def test_spearman_correlation_of_ranks_by_hand() -> None:
+    assert metrics.spearman_correlation([1, 5, 6], [2, 30, 400]) == pytest.approx(1)
+    assert metrics.spearman_correlation([1, 2, 3, 4], [9, 7, 7, 1]) == pytest.approx(-(0.9**0.5))
+    assert metrics.spearman_correlation([1, 2, 3], [4, 4, 4]) == 0
+    with pytest.raises(ValueError, match="need 2 or more pairs of finite numbers"):
+        metrics.spearman_correlation([1, 2], [np.nan, 1])
 
 
-def test_scores_become_a_table() -> None:
-    scores = utils.recognition_scores(one_hot([0, 1])) | {"distance": 1.234, "kernel": 0.5}
-    table = utils.format_scores({"improved": scores}).splitlines()
-    assert len(table) == 3
-    assert table[2].startswith("| improved | 1.23 | 0.500 | – | – | 100.0% |")
-    with pytest.raises(ValueError, match="no score"):
-        utils.format_scores({})
+def test_the_smallest_difference_is_that_of_the_closest_pair() -> None:
+    images = np.zeros((3, 2, 2, 1), np.uint8)
+    images[1], images[2, 0, 0] = 100, 10
+    assert metrics.smallest_pair_distance(images) == pytest.approx(5)

@@ -16,19 +16,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
 from notebook import run_cells
 
 import dcgan_utils as utils
+from dcgan import checkpoints
 
 EVENTS = {
     "step": None,  # the compiled step is no attribute of anything; `main` wraps it
     "picture": (utils, "save_png"),
     "history": (utils, "save_history"),
-    "checkpoint": (tf.train.CheckpointManager, "save"),
+    "checkpoint": (checkpoints, "save"),
     "gif": (utils, "make_gif"),
 }
 
@@ -55,7 +54,6 @@ def main() -> None:
     task = json.loads(sys.argv[1])
     signal.signal(signal.SIGINT, signal.default_int_handler)  # even if the tests ignore Ctrl-C
     settings = {"OUTPUT_DIR": task["output_dir"], "EPOCHS": task["epochs"]}
-    settings["HANDICAP_EPOCHS"] = (0, 2)  # so early that short runs are concerned
     if task["images"]:
         settings["TRAIN_IMAGES"] = task["images"]
     else:
@@ -65,8 +63,9 @@ def main() -> None:
     variant = task["variant"]
     tags = ("setup", "parameters", "data", "definitions", f"variant:{variant}")
     names = run_cells(*tags, **settings)
-    run, folders = names[variant], names[f"{variant}_folders"]
-    step = names["make_train_step"](run, names.get(f"{variant}_rules", names["PLAIN_RULES"]))
+    gan, run = names[variant], names[f"{variant}_run"]
+    train_step = names["train_step" if variant == "baseline" else f"{variant}_train_step"]
+    step = names["compile_step"](train_step, gan, names["LATENT_DIM"], names["SEED"])
 
     if event := task.get("event"):
         alarm = signal.Signals[task["signal"]], task["count"], task["delay"]
@@ -76,9 +75,8 @@ def main() -> None:
             owner, name = EVENTS[event]
             setattr(owner, name, alarmed(getattr(owner, name), *alarm))
 
-    data = names["x_train"], names["y_train"]
-    history = names["train"](run, folders, step, *data, task["epochs"])
-    utils.make_gif(folders.frames(record["epoch"] for record in history), Path(folders.gif))
+    names["train"](gan, run, step, names["x_train"], names["y_train"], task["epochs"])
+    utils.make_gif(run.frames, run.picture(".gif"))
 
 
 if __name__ == "__main__":

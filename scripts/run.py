@@ -1,41 +1,38 @@
 """Execute the notebook top to bottom and leave a copy as .ipynb and .html: `make run`."""
 
 import logging
-import os
 import sys
-from pathlib import Path
 
 import nbformat
 import papermill
+from command import one_sentence
 from nbconvert import HTMLExporter
-from notebook import NOTEBOOK
+from notebook import NOTEBOOK, ROOT
 
-EXECUTED = NOTEBOOK.parent / "executed"
+EXECUTED = ROOT / "executed"
 
 
+@one_sentence("make run")
 def main() -> None:
     """Execute with every line of output shown as it comes, then convert to HTML."""
-    os.chdir(NOTEBOOK.parent)
     EXECUTED.mkdir(exist_ok=True)
     copy = EXECUTED / NOTEBOOK.name
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("papermill").setLevel(logging.INFO)
+    options = {"kernel_name": "python3", "progress_bar": False, "log_output": True}
     try:
-        papermill.execute_notebook(
-            NOTEBOOK, copy, kernel_name="python3", progress_bar=False, log_output=True
-        )
+        papermill.execute_notebook(NOTEBOOK, copy, cwd=ROOT, **options)
     except papermill.PapermillExecutionError as error:
-        sys.exit(f"make run: a cell failed, see {copy}\n{error.ename}: {error.evalue}")
+        raise RuntimeError(f"{error.ename}: {error.evalue} (the cell is in {copy})") from error
     executed = nbformat.read(copy, as_version=4)
-    page = copy.with_suffix(".html")
-    resources = {"metadata": {"path": str(NOTEBOOK.parent), "name": NOTEBOOK.stem}}
+    resources = {"metadata": {"path": str(ROOT), "name": NOTEBOOK.stem}}
     html, _ = HTMLExporter(embed_images=True).from_notebook_node(executed, resources)
-    page.write_text(html)
+    copy.with_suffix(".html").write_text(html, encoding="utf-8")
     for cell in executed.cells:  # links lead from the copy's folder
         cell.source = cell.source.replace("](generated_samples/", "](../generated_samples/")
+        cell.source = cell.source.replace("](experiments/", "](../experiments/")
     nbformat.write(executed, copy)
-    for path in (copy, page):
-        print(f"The executed notebook is {path.relative_to(Path.cwd())}")
+    print(f"The executed notebook is {copy}, and as a page {copy.with_suffix('.html').name}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,129 @@
+"""Files: written whole or not at all, locked by one process, read without trusting them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Offer a temporary path that becomes `path` when the block ends well, and vanishes when not.
+
+    It lies in the same folder, which is created, has the same suffix, and belongs to this process.
+    What a killed process has left of an earlier try to write the same file is deleted.
+    Raises RuntimeError if the folder or file cannot be written (read-only, disk full).
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _cannot_write(path: Path, error: OSError) -> RuntimeError:
+    """Turn what the operating system says about a file into a sentence with a remedy."""
+    full = error.errno == errno.ENOSPC
+    remedy = "Free some disk space." if full else "Choose a folder that you may write to."
+    return RuntimeError(f"Cannot write {path}: {error.strerror or error}. {remedy}")
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Delete temporary files of `path` whose process is no more."""
+    if os.name != "posix":  # elsewhere os.kill would end the process
+        return
+    name = re.compile(rf"\.{re.escape(path.stem)}\.(\d+)\.tmp{re.escape(path.suffix)}")
+    for other in path.parent.iterdir():
+        if match := name.fullmatch(other.name):
+            try:
+                os.kill(int(match[1]), 0)  # asks whether it exists
+            except ProcessLookupError:
+                other.unlink(missing_ok=True)
+            except PermissionError:  # it does, and is somebody else's
+                pass
+
+
+@contextlib.contextmanager
+def lock_file(path: str | Path, wanted: bool = True) -> Iterator[None]:
+    """Keep other processes from training in the folder of `path` during this block.
+
+    The file names the process. The operating system drops the lock of a process that has ended, so
+    the next one takes over by itself. Where the file system has no locks, on Windows, and if it is
+    not `wanted`, none is taken. Raises RuntimeError if another process holds it.
+    """
+    if not wanted or fcntl is None:
+        yield
+        return
+    path = Path(path)
+    try:
+        file = _open_locked(path)
+    except BlockingIOError as error:
+        owner = path.read_text(encoding="utf-8").strip() or "unknown"
+        raise RuntimeError(
+            f"Another process is training in {path.parent}: {owner}. Wait for it, stop it, "
+            f"or choose another OUTPUT_DIR. If there is no such process, delete {path}"
+        ) from error
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    with file:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _open_locked(path: Path) -> io.TextIOWrapper:
+    """Open and lock a file that names this process; raise BlockingIOError if it is locked."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    except OSError:  # a file system without locks
+        pass
+    if not (path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino):
+        file.close()  # its owner deleted it between our opening and locking it
+        return _open_locked(path)
+    file.truncate(0)
+    file.write(f"process {os.getpid()}, started {datetime.now():%Y-%m-%d %H:%M:%S}\n")
+    file.flush()
+    return file
+
+
+def next_free_folder(parent: str | Path, name: str) -> Path:
+    """Return the first of `parent/name_001`, `parent/name_002`, … that does not exist yet."""
+    candidates = (Path(parent) / f"{name}_{number:03d}" for number in itertools.count(1))
+    return next(folder for folder in candidates if not folder.exists())
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Read an .npz file, but no pickles; ValueError if it is missing, damaged or no such file."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # damaged archives raise errors of many kinds
+        raise ValueError(str(error) or type(error).__name__) from error

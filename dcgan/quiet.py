@@ -1,0 +1,29 @@
+"""TensorFlow and Keras, loaded without the messages of TensorFlow's C++ side."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["keras", "tf"]
+
+
+@contextlib.contextmanager
+def _hidden_stderr() -> Iterator[None]:
+    """Hide what is written to the file descriptor of stderr in this block."""
+    with contextlib.ExitStack() as afterwards:
+        # A process may have been started without a stderr (`2>&-`): nothing to hide then.
+        with contextlib.suppress(OSError):
+            stderr = os.dup(2)
+            afterwards.callback(os.close, stderr)
+            afterwards.callback(os.dup2, stderr, 2)
+            with Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+        yield
+
+
+# Errors are not hidden: they reach Python as exceptions.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+with _hidden_stderr():
+    import keras
+    import tensorflow as tf

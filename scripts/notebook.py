@@ -1,0 +1,66 @@
+"""Run chosen cells of the notebook as plain Python, so that its code exists only once."""
+
+import linecache
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK = ROOT / "cifar10_dcgan.ipynb"
+sys.path.insert(0, str(ROOT))  # for dcgan and dcgan_utils
+
+
+def code_cells() -> list[tuple[str, list[str]]]:
+    """Return source and tags of each code cell."""
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    return [(c.source, c.metadata.get("tags", [])) for c in cells if c.cell_type == "code"]
+
+
+def tagged_cells(*tags: str) -> list[str]:
+    """Return the sources of the code cells that carry one of the tags, in the notebook's order."""
+    return [source for source, its_tags in code_cells() if not {*tags}.isdisjoint(its_tags)]
+
+
+def run_cells(
+    *tags: str, namespace: dict[str, Any] | None = None, **parameters: Any
+) -> dict[str, Any]:
+    """Execute tagged cells in the repository's root, which becomes the current folder.
+
+    What cells would display is passed over; what they print is printed.
+
+    Args:
+        tags: cells with one of these tags are run, in the notebook's order.
+        namespace: that of an earlier call, to go on in; a fresh one if left out.
+        parameters: values that replace those of the cell tagged `parameters`.
+
+    Returns:
+        The namespace after the last cell.
+
+    Raises:
+        ValueError: a parameter that the notebook does not have.
+    """
+    os.chdir(ROOT)
+    namespace = {"__name__": NOTEBOOK.stem} if namespace is None else namespace
+    parameter_cells = tagged_cells("parameters")
+    with mock.patch("IPython.display.display", return_value=None):
+        for source in tagged_cells(*tags):
+            name = f"<{NOTEBOOK.name}: {source.splitlines()[0]} ({hash(source):x})>"
+            # Tracebacks and TensorFlow's AutoGraph look a function's source up here.
+            linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+            exec(compile(source, name, "exec"), namespace)
+            if source in parameter_cells:
+                unknown = sorted(parameters.keys() - namespace.keys())
+                if unknown:
+                    raise ValueError(f"the notebook has no parameter {', '.join(unknown)}")
+                namespace.update(parameters)
+    return namespace
+
+
+def variants() -> list[str]:
+    """Return the names of the models that the notebook trains: cells tagged `variant:NAME`."""
+    tags = (tag for _, its_tags in code_cells() for tag in its_tags)
+    return list(dict.fromkeys(tag[8:] for tag in tags if tag.startswith("variant:")))

@@ -1,0 +1,40 @@
+"""Train a variant in the terminal with the notebook's own cells: `make train`."""
+
+import os
+
+from command import NO, YES, Options, absolute, one_sentence
+from notebook import run_cells, variants
+
+
+@one_sentence("make train")
+def main() -> None:
+    """Read the options, run the notebook's training cells, then those that plot the results."""
+    parser = Options("make train", description=__doc__)
+    parser.add_argument("--variant", default="baseline", choices=variants())
+    parser.add_argument("--epochs", type=int, help="a total; the default is the notebook's")
+    parser.add_argument("--output-dir", type=absolute, help="pictures, checkpoints and history")
+    parser.add_argument("--backup-dir", type=absolute, help="a zip of the run is kept here")
+    parser.add_argument("--fast", nargs="?", const="yes", default="no", choices=YES + NO)
+    options = parser.parse_args()
+    parameters = {
+        "FAST": options.fast in YES,
+        "EPOCHS": options.epochs,
+        "OUTPUT_DIR": options.output_dir,
+        "BACKUP_DIR": options.backup_dir,
+    }
+    parameters = {name: value for name, value in parameters.items() if value is not None}
+
+    tags = ("setup", "parameters", "data", "definitions")
+    variant = (f"variant:{options.variant}", f"train:{options.variant}")
+    try:
+        names = run_cells(*tags, *variant, **parameters)
+    except Exception as error:
+        if "TF_CONFIG" not in os.environ or "Collective" not in str(error):
+            raise
+        raise RuntimeError("a worker of the cluster is lost; start all workers again") from error
+    if names["devices"].is_chief(names["strategy"]):
+        run_cells(f"plots:{options.variant}", namespace=names)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Files: whole or not at all, under any name; locks that die with their process."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dcgan import files
+from dcgan.files import atomic_path, lock_file, next_free_folder, read_arrays
+
+ROOT = Path(__file__).parent.parent
+ODD_NAMES = [
+    "a [1] b.npz",
+    "100%* really?.npz",
+    'it\'s "quoted".npz',
+    "그림 사진.npz",
+    "dot.",
+    "%s{}.npz",
+    ".npz",
+]
+needs_locks = pytest.mark.skipif(files.fcntl is None, reason="needs file locks")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_files_of_any_name_and_folder_are_written_whole(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"folder {name}" / name
+    for content in ("first", "second"):
+        with atomic_path(path) as temporary:
+            assert temporary.parent == path.parent
+            assert temporary.suffix == (path.suffix or ".tmp")
+            temporary.write_text(content, encoding="utf-8")
+        assert path.read_text(encoding="utf-8") == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+def write_half(path: Path, error: Exception) -> None:
+    """Fail in the middle of writing a file."""
+    with atomic_path(path) as temporary:
+        temporary.write_text("half", encoding="utf-8")
+        raise error
+
+
+def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old", encoding="utf-8")
+    with pytest.raises(KeyError):
+        write_half(path, KeyError())
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["[x] 100%.png", "dot."])
+def test_leftovers_of_dead_processes_are_removed(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    leftover = path.with_name(f".{path.stem}.{dead.pid}.tmp{path.suffix}")
+    running = path.with_name(f".{path.stem}.{os.getppid()}.tmp{path.suffix}")
+    of_another = path.with_name(f".other.{dead.pid}.tmp{path.suffix}")
+    for file in (leftover, running, of_another):
+        file.write_bytes(b"half")
+    with atomic_path(path) as temporary:
+        temporary.touch()
+    assert not leftover.exists()
+    assert sorted(tmp_path.iterdir()) == sorted([path, running, of_another])
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (errno.ENOSPC, "Free some disk space."),
+        (errno.EROFS, "Choose a folder that you may write to."),
+        (errno.EACCES, "Choose a folder that you may write to."),
+    ],
+)
+def test_the_remedy_fits_the_error(tmp_path: Path, code: int, remedy: str) -> None:
+    path = tmp_path / "file.txt"
+    with pytest.raises(RuntimeError) as caught:
+        write_half(path, OSError(code, os.strerror(code)))
+    assert str(caught.value) == f"Cannot write {path}: {os.strerror(code)}. {remedy}"
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for writer in (atomic_path, lock_file) if files.fcntl else (atomic_path,):
+        with pytest.raises(RuntimeError, match=r"Cannot write .*file.a\.txt: .*Choose a folder"):
+            writer(tmp_path / "file" / "a.txt").__enter__()
+
+
+@needs_locks
+def test_a_second_owner_is_refused(tmp_path: Path) -> None:
+    lock = tmp_path / "run [1] %s" / ".lock"
+    with lock_file(lock):
+        message = rf"Another process is training.*process {os.getpid()}, started 20.*delete .*lock"
+        with pytest.raises(RuntimeError, match=message):
+            lock_file(lock).__enter__()
+        with lock_file(lock, wanted=False):
+            pass
+    assert not lock.exists()
+    with lock_file(lock):
+        assert lock.exists()
+
+
+@needs_locks
+@pytest.mark.survives("the lock of a killed process", "kill -9, then a run in the same folder")
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    script = (
+        "import os, signal, sys\n"
+        "from dcgan.files import lock_file\n"
+        "with lock_file(sys.argv[1]):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(lock)], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert "process" in lock.read_text(encoding="utf-8")
+    with lock_file(lock):
+        assert f"process {os.getpid()}," in lock.read_text(encoding="utf-8")
+    assert not lock.exists()
+
+
+@needs_locks
+def test_a_file_system_without_locks_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    with lock_file(tmp_path / ".lock"):
+        pass
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_next_free_folder_is_found(tmp_path: Path) -> None:
+    name = "run [a] *"
+    for number in (1, 2, 4):
+        (tmp_path / f"{name}_{number:03d}").mkdir()
+    assert next_free_folder(tmp_path, name) == tmp_path / f"{name}_003"
+
+
+@pytest.mark.parametrize("name", ["a [1].npz", "그림 100%?.npz"])
+def test_arrays_are_read_back(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    written = {"a": np.arange(3), "b": np.ones((2, 2), np.float32)}
+    np.savez(path, **written)
+    arrays = read_arrays(path)
+    assert arrays.keys() == written.keys()
+    assert all(np.array_equal(arrays[key], written[key]) for key in written)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "text", "truncated", "flipped", "npy"])
+def test_damaged_arrays_are_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "arrays.npz"
+    np.savez(path, a=np.arange(1000))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "npy":
+        with path.open("wb") as file:
+            np.save(file, np.arange(3))
+    elif damage == "missing":
+        path.unlink()
+    else:
+        parts = {"empty": b"", "text": b"hello", "truncated": content[:500], "flipped": content}
+        path.write_bytes(parts[damage])
+    with pytest.raises(ValueError, match=r"."):
+        read_arrays(path)
+
+
+def test_pickled_arrays_are_never_loaded(tmp_path: Path) -> None:
+    class Harmful:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "harmed",))
+
+    path = tmp_path / "arrays.npz"
+    np.savez(path, a=np.array([Harmful()], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        read_arrays(path)
+    assert not (tmp_path / "harmed").exists()

@@ -1,0 +1,173 @@
+"""The independent judge's own arithmetic, and its whole way on stand-in features."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import judge
+import numpy as np
+import pytest
+
+from dcgan import metrics
+
+
+def draw_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return noise images uint8 (count, 2, 2, 1) of two classes, 100 grey levels apart."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    noise = rng.normal(0, 10, (count, 2, 2, 1))
+    return (noise + 70 + 100 * labels[:, None, None, None]).round().astype(np.uint8), labels
+
+
+def as_features(images: np.ndarray) -> np.ndarray:
+    """Stand in for the network: the pixels themselves."""
+    return images.reshape(len(images), -1).astype(np.float32) / 10
+
+
+TRAIN, TEST = draw_images(3000, 0), draw_images(1000, 1)
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Replace data set and network, and return how many images the network has read each time."""
+    read = []
+
+    def extract(images: np.ndarray) -> np.ndarray:
+        read.append(len(images))
+        return as_features(images)
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr(judge.data, "load_cifar10", lambda: (TRAIN, TEST))
+    monkeypatch.setattr(judge.data, "CIFAR10_CLASSES", ("dark", "bright"))
+    monkeypatch.setattr(judge, "extract_features", extract)
+    few_subsets = functools.partial(metrics.kernel_distance, subsets=3)
+    monkeypatch.setattr(metrics, "kernel_distance", few_subsets)
+    return read
+
+
+def test_probe_separates_classes() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(600) % 3
+    features = np.eye(3, 5)[labels] * 10 + rng.normal(size=(600, 5)) * [1, 1, 1, 1, 0]
+    features = (features + 50).astype(np.float32)  # the last is constant
+    probe = judge.fit_probe(features, labels)
+    assert ((features @ probe[:-1] + probe[-1]).argmax(axis=1) == labels).mean() > 0.99
+
+
+def test_scores_of_shifted_training_images() -> None:
+    images, labels = TRAIN
+    no_class = np.full(len(images), -1)
+    samples = [("same", images, labels), ("shifted", images + np.uint8(3), no_class)]
+    rows = judge.judge([*samples, ("swapped", images, 1 - labels)])
+    assert list(rows) == ["real test images", "same", "shifted", "swapped"]
+    assert rows["same"]["frechet"] == pytest.approx(0, abs=1e-3)
+    assert rows["same"]["neighbours"] == 0
+    # Four features, each 0.3 larger: equal covariances leave the squared distance of the means.
+    assert rows["shifted"]["frechet"] == pytest.approx(4 * 0.3**2, rel=1e-3)
+    assert "intended" not in rows["shifted"]
+    assert rows["same"]["intended_by_class"] == {"dark": 1, "bright": 1}
+    assert rows["swapped"]["intended"] == 0
+
+
+def test_kernel_distance_tells_classes_apart() -> None:
+    images, labels = TRAIN
+    rows = judge.judge([("dark", images[labels == 0], labels[labels == 0])])
+    test_images, dark = rows.values()
+    assert abs(test_images["kid"]) < 5 * test_images["kid_std"] < dark["kid"]
+    assert dark["intended_by_class"] == {"dark": 1}
+
+
+@pytest.fixture
+def run_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that runs the command on stand-ins."""
+    (tmp_path / "README.md").write_text("before\n<!-- judge -->old<!-- end of judge -->\nafter\n")
+    for variant in ("baseline", "improved"):
+        checkpoint = tmp_path / "training_checkpoints" / variant / "epoch-1.index"
+        checkpoint.parent.mkdir(parents=True)
+        checkpoint.touch()
+    monkeypatch.setattr(judge, "ROOT", tmp_path)
+    monkeypatch.setattr(judge, "variants", lambda: ["baseline", "improved"])
+    monkeypatch.setattr(judge, "draw_samples", lambda variant, folder: draw_images(1200, 2))
+
+    def run(*options: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["judge.py", *options])
+        judge.main()
+
+    return run
+
+
+def test_results_are_kept_and_shown(
+    run_judge: Callable[..., None], stand_ins: list[int], tmp_path: Path
+) -> None:
+    """One variant after the other; features of real images are extracted once."""
+    run_judge("--variant", "baseline")
+    assert stand_ins == [3000, 1000, 1200]
+    run_judge("--variant", "improved")
+    assert stand_ins[3:] == [1200]
+    result = json.loads((tmp_path / "training_history" / "judge.json").read_text())
+    assert list(result["rows"]) == ["real test images", "baseline", "improved"]
+    assert result["samples"] == judge.COUNT
+    table = judge.format_table(result["rows"])
+    assert "| improved | " in table
+    readme = (tmp_path / "README.md").read_text()
+    assert readme == f"before\n<!-- judge -->\n\n{table}\n\n<!-- end of judge -->\nafter\n"
+
+
+def test_rows_that_were_scored_otherwise_go(
+    run_judge: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_judge("--variant", "baseline")
+    monkeypatch.setitem(judge.SETUP, "samples", 5)
+    run_judge("--variant", "improved")
+    result = json.loads((tmp_path / "training_history" / "judge.json").read_text())
+    assert list(result["rows"]) == ["real test images", "improved"]
+
+
+def test_a_file_of_samples_is_scored(
+    run_judge: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setattr(judge, "COUNT", 1200)
+    images, labels = draw_images(1200, 2)
+    file = tmp_path / "my_idea.npz"
+    np.savez(file, images=images, labels=labels)
+    run_judge("--samples", str(file))
+    assert "| my_idea | " in capsys.readouterr().out
+    assert not (tmp_path / "training_history").exists()
+    for arrays in ({"images": images}, {"images": images[:9], "labels": labels[:9]}):
+        np.savez(file, **arrays)
+        with pytest.raises(SystemExit, match=r"my_idea.npz needs 1,200 images and labels as"):
+            run_judge("--samples", str(file))
+    with pytest.raises(SystemExit, match=r"^make judge: .*No such file"):
+        run_judge("--samples", str(tmp_path / "none.npz"))
+
+
+def test_own_results_stay_in_their_folder(run_judge: Callable[..., None], tmp_path: Path) -> None:
+    readme = (tmp_path / "README.md").read_text()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "training_checkpoints").rename(tmp_path / "mine" / "training_checkpoints")
+    run_judge("--output-dir", str(tmp_path / "mine"))
+    assert (tmp_path / "mine" / "training_history" / "judge.json").exists()
+    assert not (tmp_path / "training_history").exists()
+    assert (tmp_path / "README.md").read_text() == readme
+
+
+def test_wrong_use(run_judge: Callable[..., None], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^make judge: argument --variant: invalid choice"):
+        run_judge("--variant", "best")
+    empty = str(tmp_path / "empty")
+    with pytest.raises(SystemExit, match=r"^make judge: no checkpoint of improved in .*make train"):
+        run_judge("--variant", "improved", "--output-dir", empty)
+    with pytest.raises(SystemExit, match=r"^make judge: no checkpoint of baseline or improved in"):
+        run_judge("--output-dir", empty)
+
+
+def test_a_script_that_fails(tmp_path: Path) -> None:
+    script = tmp_path / "fails.py"
+    script.write_text("raise SystemExit(3)")
+    with pytest.raises(RuntimeError, match=r"^fails\.py failed"):
+        judge.run_script(sys.executable, script)

@@ -1,0 +1,337 @@
+"""The terminal commands: what they accept, what they write, and errors in one sentence."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import publish
+import pytest
+import samples
+from command import Options, one_sentence, write_table
+from notebook import ROOT, code_cells, run_cells, tagged_cells, variants
+
+C_LOCALE = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+ODD_NAME = 'a b [v2]\'s "$HOME" $(x) 한글'
+
+
+def command(
+    script: str, *options: str, cwd: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess:
+    """Run one of the scripts behind the Makefile."""
+    return subprocess.run(
+        [sys.executable, ROOT / "scripts" / f"{script}.py", *options],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+        cwd=cwd,
+        env=os.environ | environment,
+    )
+
+
+def assert_one_sentence(done: subprocess.CompletedProcess, sentence: str) -> None:
+    """Hold that a command has failed and said why in the last line of its stderr."""
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert sentence in done.stderr.splitlines()[-1]
+
+
+def test_tagged_cells_come_in_the_order_of_the_notebook() -> None:
+    assert variants() == ["baseline", "improved"]
+    sources = [source for source, _ in code_cells()]
+    positions = [sources.index(source) for source in tagged_cells("definitions", "setup")]
+    assert positions == sorted(positions)
+    assert tagged_cells("no such tag") == []
+    for tag in ("setup", "parameters", "data", "definitions"):
+        assert tagged_cells(tag)
+    for name in variants():
+        for kind in ("variant", "train", "plots"):
+            assert tagged_cells(f"{kind}:{name}")
+
+
+def write_notebook(path: Path, *cells: tuple[str, str]) -> None:
+    """Write a notebook of code cells, given as tag and source."""
+    new = nbformat.v4
+    made = [new.new_code_cell(source, metadata={"tags": [tag]}) for tag, source in cells]
+    nbformat.write(new.new_notebook(cells=made), path)
+
+
+@pytest.fixture
+def small_notebook(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Replace the notebook by a small one."""
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / "small.ipynb"
+    monkeypatch.setattr("notebook.NOTEBOOK", path)
+    write_notebook(
+        path,
+        ("parameters", "SIZE, OTHER = 2, 3"),
+        ("use", "from IPython.display import display\ntotal = SIZE + OTHER"),
+        ("plots:a", "display(total)\nprint('printed')\ntotal"),
+    )
+
+
+@pytest.mark.usefixtures("small_notebook")
+def test_cells_run_with_other_parameters_and_display_nothing(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    names = run_cells("parameters", "use", SIZE=5)
+    assert names["total"] == 8
+    assert run_cells("plots:a", namespace=names) is names
+    assert capsys.readouterr().out == "printed\n"
+    with pytest.raises(ValueError, match="the notebook has no parameter WIDTH"):
+        run_cells("parameters", WIDTH=1)
+
+
+def test_errors_and_interruptions_are_one_sentence() -> None:
+    for error in (ValueError("no"), RuntimeError("no"), PermissionError("no")):
+        with pytest.raises(SystemExit, match=r"^make it: no$"), one_sentence("make it"):
+            raise error
+    with pytest.raises(SystemExit, match=r"^make it: stopped$"), one_sentence("make it"):
+        raise KeyboardInterrupt
+    with pytest.raises(TypeError), one_sentence("make it"):  # a fault of the program
+        raise TypeError
+    with pytest.raises(SystemExit, match=r"^make it: unrecognized arguments: --x$"):
+        Options("make it").parse_args(["--x"])
+
+
+def test_a_table_is_written_between_its_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("a\n<!-- t -->old<!-- end of t -->\nä\n", encoding="utf-8")
+    for _ in range(2):
+        write_table(path, "t", "| new |")
+    expected = "a\n<!-- t -->\n\n| new |\n\n<!-- end of t -->\nä\n"
+    assert path.read_text(encoding="utf-8") == expected
+    write_table(path, "u", "| new |")
+    assert path.read_text(encoding="utf-8") == expected
+    assert "has no lines <!-- u -->" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("variant", "name", "locale"), [("improved", ODD_NAME, {}), ("baseline", "plain", C_LOCALE)]
+)
+def test_a_variant_is_trained_and_sampled(
+    tmp_path: Path, variant: str, name: str, locale: dict[str, str]
+) -> None:
+    """Folders may have any name; environment variables and the locale do not matter."""
+    folder = tmp_path / name
+    ignored = {"EPOCHS": "9", "OUTPUT_DIR": str(tmp_path / "ignored"), "DCGAN_FAST": "0"}
+    options = ("--fast", "--epochs=1", f"--variant={variant}", f"--output-dir={folder}")
+    trained = command("train", *options, **ignored, **locale)
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stderr == ""
+    assert "Figure(" not in trained.stdout
+    history = (folder / "training_history" / f"{variant}.json").read_text(encoding="utf-8")
+    assert len(json.loads(history)) == 1
+    assert (folder / "training_history" / f"{variant}.png").stat().st_size > 1000
+    assert (folder / "generated_samples" / f"{variant}.gif").stat().st_size > 1000
+
+    options = (f"--variant={variant}", "--count=5", "--out=few", f"--output-dir=~/{name}")
+    options += ("--class=horse",) if variant == "improved" else ()
+    drawn = command("samples", *options, cwd=tmp_path, HOME=str(tmp_path), **locale)
+    assert drawn.returncode == 0, drawn.stderr
+    with np.load(tmp_path / "few.npz", allow_pickle=False) as arrays:
+        assert arrays["images"].shape == (5, 32, 32, 3)
+        assert arrays["images"].dtype == np.uint8
+        assert arrays["labels"].tolist() == [7 if variant == "improved" else -1] * 5
+    assert not (tmp_path / "ignored").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "sentence"),
+    [
+        ("train", ["--variant", "nonsense"], "make train: argument --variant: invalid choice"),
+        ("train", ["--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
+        ("train", ["--fast", "2"], "argument --fast: invalid choice: '2'"),
+        ("train", ["--fast", "--epochs=0", "--output-dir=OUT"], "EPOCHS must be a whole number"),
+        ("samples", ["--count", "0"], "make samples: N must be a whole number of at least 1"),
+        ("samples", ["--seed=-1"], "make samples: SEED must be a whole number of at least 0"),
+        ("samples", ["--out", "OUT/none/x.npz"], "OUT: there is no folder"),
+        ("samples", ["--out", "OUT"], "OUT names a folder"),
+        ("samples", ["--output-dir", "OUT/none"], "train it with make train VARIANT=baseline"),
+        ("samples", ["--class", "horse"], "CLASS: baseline knows no classes"),
+        ("samples", ["--class", "cow", "--variant=improved"], "horse, ship, truck, not 'cow'"),
+        ("publish", ["--repo", "nonsense"], "REPO is owner/name or an address on github.com"),
+        ("publish", ["--repo=a/b", "--branch", "a b"], "BRANCH is no name of a branch: 'a b'"),
+    ],
+)
+def test_wrong_options_end_in_one_sentence(
+    tmp_path: Path, script: str, options: list[str], sentence: str
+) -> None:
+    options = [option.replace("OUT", str(tmp_path)) for option in options]
+    assert_one_sentence(command(script, *options), sentence)
+    assert not (tmp_path / "none").exists()
+
+
+def test_samples_go_where_they_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    assert samples.choose_file("a.npz") == tmp_path / "a.npz"
+    assert samples.choose_file("a.b") == tmp_path / "a.b.npz"
+    assert samples.choose_file("~/a") == tmp_path / "home" / "a.npz"
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(ValueError, match=r"no folder .* that you may write to"):
+        samples.choose_file("a.npz")
+
+
+def test_the_notebook_is_executed_with_its_copy_and_page(tmp_path: Path) -> None:
+    """In any locale; a cell that fails ends in one sentence."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    for name in ("dcgan", "dcgan_utils.py"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    notebook, executed = tmp_path / "cifar10_dcgan.ipynb", tmp_path / "executed"
+    run = [sys.executable, tmp_path / "scripts" / "run.py"]
+    options = {"capture_output": True, "encoding": "utf-8", "check": False}
+    options["env"] = os.environ | C_LOCALE
+    write_notebook(notebook, ("a", "print('한글 …')"), ("b", "2 + 3"))
+    done = subprocess.run(run, **options)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "한글 …" in (executed / "cifar10_dcgan.html").read_text(encoding="utf-8")
+    cells = nbformat.read(executed / notebook.name, as_version=4).cells
+    assert [cell.execution_count for cell in cells] == [1, 2]
+    write_notebook(notebook, ("a", "raise ValueError('a sentence')"))
+    done = subprocess.run(run, **options)
+    assert_one_sentence(done, "make run: ValueError: a sentence (the cell is in ")
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Let the command write a copy of README and notebook; return their folder."""
+    (tmp_path / "README.md").write_text("ä\n<!-- colab badge -->\n", encoding="utf-8")
+    shutil.copy(ROOT / "cifar10_dcgan.ipynb", tmp_path)
+    monkeypatch.setattr(publish, "README", tmp_path / "README.md")
+    monkeypatch.setattr(publish, "NOTEBOOK", tmp_path / "cifar10_dcgan.ipynb")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("address", "repository"),
+    [
+        ("some-one/first.name", "some-one/first.name"),
+        ("https://github.com/owner/name", "owner/name"),
+        ("https://github.com/owner/name.git", "owner/name"),
+        ("https://github.com/owner/name/", "owner/name"),
+        ("git@github.com:owner/name.git", "owner/name"),
+        (" github.com/owner/na_me ", "owner/na_me"),
+    ],
+)
+def test_publish_writes_badge_and_address(
+    published: Path,
+    address: str,
+    repository: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    before = (published / "cifar10_dcgan.ipynb").read_bytes()
+    for repo, branch in (("other/other", "main"), (address, "topic/one")):
+        monkeypatch.setattr(sys, "argv", ["publish.py", f"--repo={repo}", f"--branch={branch}"])
+        publish.main()
+    page = f"google.com/github/{repository}/blob/topic/one/cifar10_dcgan.ipynb"
+    assert (published / "README.md").read_text(encoding="utf-8").count(page) == 1
+    notebook = nbformat.read(published / "cifar10_dcgan.ipynb", as_version=4)
+    assert notebook.cells[0].source.count(page) == 1
+    sources = "\n".join(cell.source for cell in notebook.cells)
+    assert f'REPOSITORY = "https://github.com/{repository}.git"' in sources
+    assert "other/other" not in sources
+    assert "git commit" in capsys.readouterr().out
+    lines = (published / "cifar10_dcgan.ipynb").read_bytes().splitlines()
+    assert len(set(lines) - set(before.splitlines())) == 2
+
+
+def test_publish_writes_all_or_nothing(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_notebook(published / "cifar10_dcgan.ipynb", ("setup", 'REPOSITORY = ""'))
+    monkeypatch.setattr(sys, "argv", ["publish.py", "--repo=a/b"])
+    with pytest.raises(SystemExit, match=r"ipynb needs exactly one .*colab badge.*, found 0"):
+        publish.main()
+    assert "badge.svg" not in (published / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Return a folder with the Makefile and a Python that only prints its arguments."""
+    folder = tmp_path / "the project's folder"
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
+        shutil.copy(ROOT / name, folder)
+    python = folder / ".venv" / "bin" / "python"
+    python.write_text(f"""#!/bin/sh
+exec "{sys.executable}" -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@"
+""")
+    python.chmod(0o755)
+    (folder / ".venv" / "ready").touch()
+    return folder
+
+
+def make(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run make in a folder."""
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=folder,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+def options_of(done: subprocess.CompletedProcess) -> list[str]:
+    """Return the options that the script behind a target got."""
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])[1:]
+
+
+def test_make_alone_lists_the_targets(project: Path) -> None:
+    done = make(project)
+    targets = [line.split()[1] for line in done.stdout.splitlines()]
+    wanted = "run lab train samples judge experiment test test-slow lint format bench bench-torch"
+    assert {*wanted.split(), "notebook", "publish", "clean"} <= {*targets}
+    assert all(len(line.split()) > 3 for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("value", [ODD_NAME, "it's", "$$x", "a,b (c", "#1", "--x", "a\\b"])
+def test_make_passes_values_as_they_were_typed(project: Path, value: str) -> None:
+    assert options_of(make(project, "samples", f"OUTPUT_DIR={value}", "N=")) == [
+        f"--output-dir={value}"
+    ]
+
+
+def test_make_takes_options_from_its_command_line_only(project: Path) -> None:
+    names = "VARIANT N SEED CLASS OUT OUTPUT_DIR EPOCHS BACKUP_DIR FAST REPO BRANCH NAME PYTHON"
+    environment = dict.fromkeys(names.split(), "x")
+    for target in ("train", "samples", "publish", "experiment"):
+        assert options_of(make(project, target, **environment)) == []
+    given = [f"{name}=y" for name in ("VARIANT", "EPOCHS", "FAST")]
+    expected = ["--variant=y", "--epochs=y", "--fast=y"]
+    assert options_of(make(project, "train", *given, **environment)) == expected
+
+
+def test_make_may_be_run_in_another_folder(project: Path) -> None:
+    done = make(project.parent, "-f", str(project / "Makefile"), "samples", "OUT=x")
+    assert options_of(done) == ["--out=x"]
+    assert str(project / "scripts" / "samples.py") in done.stdout
+
+
+def test_make_refuses_a_python_that_is_too_old_or_too_new(project: Path) -> None:
+    (project / ".venv" / "ready").unlink()
+    for version, refused in (("3, 10", True), ("3, 14", True), ("3, 13, 9", False)):
+        script = project / "fake_python"
+        script.write_text(f"""#!/bin/sh
+test "$1" = -c || {{ echo "reached $*"; exit 7; }}
+exec "{sys.executable}" -c "import sys; sys.version_info = ({version}); $2"
+""")
+        script.chmod(0o755)
+        done = make(project, "run", "PYTHON=./fake_python")
+        assert done.returncode != 0
+        assert ("Python 3.11 to 3.13 is needed" in done.stderr) == refused
+        assert ("reached -m venv" in done.stdout) != refused
+    assert "3.11 to 3.13 is needed" in make(project, "run", "PYTHON=no_python").stderr
