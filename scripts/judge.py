@@ -1,0 +1,171 @@
+"""Score generated images by a network that shares nothing with the project's own: `make judge`.
+
+Lets samples.py generate images by each trained variant and judge_features.py, which has an
+environment of its own, turn them into features; then compares these with those of the training
+images.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from command import Options, absolute, one_sentence, write_table
+from notebook import ROOT, variants
+
+from dcgan import data, metrics
+from dcgan.files import atomic_path, read_arrays
+
+COUNT = 10_000  # of images in each row: a Fréchet distance depends on it
+SCRIPTS = Path(__file__).parent
+EXTRACTOR = SCRIPTS / "judge_features.py"
+PACKAGES = (SCRIPTS / "judge_requirements.txt").read_text().split()
+SETUP = {
+    "features": ["EfficientNet-Lite2, trained on ImageNet", *PACKAGES],
+    "reference": "50,000 training images of CIFAR-10",
+    "samples": COUNT,
+}
+Row = dict[str, Any]
+
+
+def run_script(*command: str | Path) -> None:
+    """Run a script that says itself what goes wrong."""
+    if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
+        raise RuntimeError(f"{Path(command[1]).name} failed, for the reason printed above")
+
+
+def draw_samples(variant: str, output_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Let samples.py generate images uint8 and labels, -1 where the variant has no classes."""
+    print(f"Generating {COUNT:,} images of {variant}, which takes up to a minute …")
+    with tempfile.TemporaryDirectory(prefix="judge_") as folder:
+        out = Path(folder, "samples.npz")
+        options = f"--variant={variant}", f"--count={COUNT}", f"--output-dir={output_dir or ''}"
+        run_script(sys.executable, SCRIPTS / "samples.py", *options, f"--out={out}")
+        return read_samples(out)
+
+
+def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read images and labels as `make samples` writes them, or raise ValueError."""
+    arrays = read_arrays(path)
+    images, labels = (arrays.get(name, np.empty(0)) for name in ("images", "labels"))
+    if images.dtype != np.uint8 or images.ndim != 4 or {len(images), labels.size} != {COUNT}:
+        raise ValueError(f"{path} needs {COUNT:,} images and labels as make samples writes them")
+    return images, labels
+
+
+def extract_features(images: np.ndarray) -> np.ndarray:
+    """Let judge_features.py return the features float32 (N, d) of images."""
+    with tempfile.TemporaryDirectory(prefix="judge_") as folder:
+        source, target = Path(folder, "images.npy"), Path(folder, "features.npy")
+        np.save(source, images)
+        run_script(ROOT / ".venv-judge" / "bin" / "python", EXTRACTOR, source, target)
+        return np.load(target)
+
+
+def load_or_extract(images: np.ndarray) -> np.ndarray:
+    """Return features of images that never change; they are kept in the Keras cache."""
+    key = hashlib.sha256(np.ascontiguousarray(images))
+    key.update(f"{images.shape} {PACKAGES} {EXTRACTOR.read_text()}".encode())
+    path = data.cifar10_cache_path().with_name(f"judge_{key.hexdigest()[:16]}.npy")
+    if not path.exists():
+        features = extract_features(images)
+        with atomic_path(path) as temporary:
+            np.save(temporary, features)
+    return np.load(path)
+
+
+def fit_probe(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Fit a linear probe by ridge regression; return weights (d + 1, classes), bias last."""
+    inputs = np.pad(features, ((0, 0), (0, 1)), constant_values=1)
+    targets = np.eye(labels.max() + 1, dtype=np.float32)[labels]
+    return np.linalg.solve(inputs.T @ inputs + np.eye(inputs.shape[1]), inputs.T @ targets)
+
+
+def judge(samples: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> dict[str, Row]:
+    """Score the real test images and sets of generated ones against the training images.
+
+    Each of the `samples` is a name, images and labels, -1 where no class was asked for. Returns by
+    name `frechet`, `kid`, `kid_std`, `neighbours` (median distance of 1,000 images to their nearest
+    training image) and, where classes were asked for, `intended` and `intended_by_class`: shares of
+    images for which a linear probe predicts them.
+    """
+    (train_images, train_labels), (test_images, test_labels) = data.load_cifar10()
+    print("Features of the training images …")
+    train = load_or_extract(train_images)
+    statistics = metrics.feature_statistics(train)
+    probe = fit_probe(train, train_labels)
+
+    def score(features: np.ndarray, labels: np.ndarray) -> Row:
+        print("  comparing them with the training images …")
+        kid, kid_std = metrics.kernel_distance(train, features)
+        few = features[:: max(1, len(features) // 1000)]
+        row = {
+            "frechet": metrics.frechet_distance(statistics, metrics.feature_statistics(features)),
+            "kid": kid,
+            "kid_std": kid_std,
+            "neighbours": float(np.median(metrics.nearest_neighbours(few, train)[1])),
+        }
+        if (labels >= 0).all():
+            right = (features @ probe[:-1] + probe[-1]).argmax(axis=1) == labels
+            row["intended"] = float(right.mean())
+            row["intended_by_class"] = {
+                data.CIFAR10_CLASSES[label]: float(right[labels == label].mean())
+                for label in np.unique(labels)
+            }
+        return row
+
+    print("Features of the real test images …")
+    rows = {"real test images": score(load_or_extract(test_images), test_labels)}
+    for name, images, labels in samples:
+        print(f"Features of {name} …")
+        rows[name] = score(extract_features(images), labels)
+    return rows
+
+
+def format_table(rows: dict[str, Row]) -> str:
+    """Return the scores in Markdown, as the notebook shows them."""
+    from dcgan_utils import format_scores  # loads TensorFlow, so it comes last
+
+    return format_scores(rows, ("frechet", "kid", "intended"))
+
+
+@one_sentence("make judge")
+def main() -> None:
+    """Judge the variants, write judge.json and, for the shipped checkpoints, the README's table."""
+    parser = Options("make judge", description=__doc__)
+    parser.add_argument("--variant", choices=variants(), help="score this one only")
+    parser.add_argument("--output-dir", type=absolute, help="folder that holds the checkpoints")
+    parser.add_argument("--samples", type=absolute, help="score this .npz file, and keep no result")
+    options = parser.parse_args()
+    if options.samples:
+        samples = [(Path(options.samples).stem, *read_samples(options.samples))]
+        print(format_table(judge(samples)))
+        return
+
+    folder = Path(options.output_dir or ROOT)
+    checkpoints = folder / "training_checkpoints"
+    wanted = [options.variant] if options.variant else variants()
+    trained = [name for name in wanted if any((checkpoints / name).glob("*.index"))]
+    if not trained:
+        raise ValueError(f"no checkpoint of {' or '.join(wanted)} in {checkpoints}: make train")
+    rows = judge((name, *draw_samples(name, options.output_dir)) for name in trained)
+    file = folder / "training_history" / "judge.json"
+    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if earlier == earlier | SETUP:  # other variants that were scored in the same way stay
+        rows = earlier["rows"] | rows
+    with atomic_path(file) as temporary:
+        result = SETUP | {"rows": rows}
+        temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+    table = format_table(rows)
+    print(table)
+    if not options.output_dir:
+        write_table(ROOT / "README.md", "judge", table)
+
+
+if __name__ == "__main__":
+    main()
