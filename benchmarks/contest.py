@@ -1,77 +1,55 @@
 """How the benchmark talks to its contenders, each a process of its own.
 
 Frameworks spoil each other's thread pools when they share a process. So every contender builds and
-warms up its networks in a process that then sleeps until it is asked for a measurement, and the
+warms up its networks in a process that then sleeps until it is asked for its measurements, and the
 benchmark asks them in turn: whatever else the machine is doing hits all of them alike.
 """
 
-from __future__ import annotations
-
 import json
-import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-UNITS_PER_GB = 1e9 / (1024 if sys.platform == "linux" else 1)  # ru_maxrss is in KiB on Linux
+Measurements = dict[str, Callable[[], float]]
 
 
-def serve(measurements: dict[str, Callable[[], float]], facts: dict[str, Any]) -> None:
-    """Be a contender: warm up, then answer requests from standard input until it ends.
+def timed(action: Callable[[], Any], times: int = 1) -> Callable[[], float]:
+    """Return a measurement: the seconds that an action takes, divided by `times`."""
 
-    Args:
-        measurements: functions that return seconds, by name.
-        facts: anything worth knowing; sent once, with the names.
-    """
+    def measure() -> float:
+        started = time.perf_counter()
+        action()
+        return (time.perf_counter() - started) / times
+
+    return measure
+
+
+def serve(measurements: Measurements, **facts: Any) -> None:
+    """Be a contender: warm up, say what is worth knowing, measure at each line from stdin."""
     for measure in measurements.values():
         measure()
-    answer({"measurements": list(measurements), **facts})
-    for line in sys.stdin:
-        seconds = measurements[line.strip()]()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        answer({"seconds": seconds, "peak_rss_gb": peak / UNITS_PER_GB})
+    print("@" + json.dumps(facts), flush=True)
+    for _ in sys.stdin:
+        seconds = {name: measure() for name, measure in measurements.items()}
+        print("@" + json.dumps(seconds), flush=True)
 
 
-def answer(message: dict[str, Any]) -> None:
-    """Send one line."""
-    print("@" + json.dumps(message), flush=True)
-
-
-class Contender:
-    """A process that `serve`s."""
-
-    def __init__(self, python: str | Path, script: Path, *arguments: str) -> None:
-        """Start it and wait until it is warm."""
-        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the process)
-        self.process = subprocess.Popen(
-            [str(python), str(script), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-        )
-        self.facts = self._read()
-
-    def _read(self) -> dict[str, Any]:
-        """Return the next message; other output is passed over."""
-        for line in self.process.stdout:
-            if line.startswith("@"):
-                return json.loads(line[1:])
-        code = self.process.wait()
-        self.log.seek(0)
-        raise RuntimeError(f"{self.process.args[1]} ended with code {code}:\n{self.log.read()}")
-
-    def measure(self, name: str) -> dict[str, float]:
-        """Take one measurement."""
-        self.process.stdin.write(f"{name}\n")
-        self.process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.stdin.close()
-        self.process.wait(timeout=30)
-        self.log.close()
+def contend(*command: str | Path) -> Iterator[dict[str, Any]]:
+    """Start a process that `serve`s; yield its facts, then its seconds at every request."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(command, stderr=log, **pipes) as process,
+    ):
+        for line in process.stdout:
+            if line.startswith("@"):  # what it prints besides is passed over
+                yield json.loads(line[1:])
+                process.stdin.write("\n")
+                process.stdin.flush()
+        code = process.wait()
+        log.seek(0)
+        raise RuntimeError(f"{Path(command[1]).name} ended with code {code}:\n{log.read()}")

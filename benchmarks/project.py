@@ -4,169 +4,110 @@ The code is that of the notebook's cells; only the networks differ in the compar
 textbook, which is made with the textbook's.
 """
 
-import atexit
-import shutil
 import sys
 import tempfile
-import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
-STARTED = time.perf_counter()
+import keras
+import tensorflow as tf
+from contest import Measurements, serve, timed
+from networks import BATCH_SIZE, build_discriminator, build_generator, step_flops
+from notebook import run_cells
 
-from collections.abc import Callable  # noqa: E402
-from types import SimpleNamespace  # noqa: E402
-from typing import Any  # noqa: E402
+import dcgan_utils as utils
+from dcgan import layers as fast_layers
+from dcgan.data import load_cifar10
 
-import tensorflow as tf  # noqa: E402
-from contest import serve  # noqa: E402
-from keras import layers, optimizers  # noqa: E402
-from networks import BATCH_SIZE, build_discriminator, build_generator, step_flops  # noqa: E402
-from notebook import run_cells  # noqa: E402
-
-import dcgan_utils as utils  # noqa: E402
-
+TAGS = ("setup", "parameters", "definitions", "variant:improved")
 STEPS = 12
+GIF_EPOCHS = 50  # a run makes one GIF
 KERNELS = {
     "Keras' layers": (),
     "convolutions": ("Conv2D", "Conv2DTranspose"),
     "batch normalisation": ("BatchNormalization",),
     "dropout": ("Dropout",),
     "Adam": ("Adam",),
-    "all four": ("Conv2D", "Conv2DTranspose", "BatchNormalization", "Dropout", "Adam"),
 }
+KERNELS["all four"] = tuple(name for names in KERNELS.values() for name in names)
 
 
-def define_lesson(precision: str, **parameters: Any) -> SimpleNamespace:
-    """Run the notebook's definitions in a namespace of their own."""
-    folder = tempfile.mkdtemp(prefix="dcgan_benchmark_")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    settings = {"PRECISION": precision, "OUTPUT_DIR": folder, **parameters}
-    return SimpleNamespace(**run_cells("setup", "parameters", "definitions", **settings))
+def time_step(
+    lesson: SimpleNamespace, gan: Any, train_step: Callable, data: tuple, count: int = STEPS
+) -> Callable[[], float]:
+    """Compile a step; return a measurement of one, the mean of some in an epoch under way."""
+    step = lesson.compile_step(train_step, gan, lesson.LATENT_DIM, lesson.SEED)
+    batches = iter(lesson.make_dataset(*data, 1).repeat())
+
+    def run_steps() -> float:
+        metrics = [step(*next(batches)) for _ in range(count)]
+        return float(metrics[-1]["g_loss"])  # waits for the last step
+
+    return timed(run_steps, count)
 
 
-def time_epoch(train_epoch: Callable, step: Callable, images: tf.Tensor) -> Callable[[], float]:
-    """Return a function that trains on the images once and returns the seconds it took."""
-
-    def measure() -> float:
-        labels = tf.zeros(len(images), tf.uint8)
-        progress = utils.EpochProgress()
-        train_epoch(step, images, labels, 1, progress, utils.Interruption())
-        return progress.seconds
-
-    return measure
-
-
-def time_kernels(names: SimpleNamespace, images: tf.Tensor) -> dict[str, Callable[[], float]]:
+def time_kernels(lesson: SimpleNamespace, data: tuple) -> Measurements:
     """Return measurements of the notebook's networks with each of the faster kernels alone."""
     measurements = {}
+    names = lesson.make_baseline.__globals__  # where the notebook's functions look classes up
     for title, chosen in KERNELS.items():
-        kit = {name: getattr(layers, name, None) for name in KERNELS["all four"]}
-        kit["Adam"] = optimizers.Adam
-        kit.update({name: getattr(utils, name) for name in chosen})
-        # The notebook's functions look `utils` up in the namespace that they were defined in.
-        namespace = names.start_run.__globals__
-        namespace["utils"] = SimpleNamespace(**{**vars(utils), **kit})
-        run = names.start_run(
-            names.build_generator(names.LATENT_DIM, names.IMAGE_SHAPE),
-            names.build_discriminator(names.IMAGE_SHAPE),
-        )
-        step = names.make_train_step(run)
-        measurements[f"kernels: {title}"] = time_epoch(names.train_epoch, step, images)
-        measurements[f"kernels: {title}"]()  # traced while `utils` has these kernels
-        namespace["utils"] = utils
-    return measurements
+        for name in KERNELS["all four"]:
+            usual = keras.optimizers if name == "Adam" else keras.layers
+            names[name] = getattr(fast_layers if name in chosen else usual, name)
+        gan = lesson.make_baseline()
+        measurements[title] = time_step(lesson, gan, lesson.train_step, data)
+    return measurements  # the last ones are those of the notebook again
 
 
-def time_files(names: SimpleNamespace, run: tf.train.Checkpoint) -> dict[str, Callable[[], float]]:
+def time_files(lesson: SimpleNamespace, folder: str) -> Measurements:
     """Return measurements of all that an epoch does besides training."""
-    folders = utils.prepare_run_folders(names.OUTPUT_DIR, "benchmark")
-    manager = utils.make_checkpoint_manager(run, folders)
-    record = dict.fromkeys(utils.HISTORY_KEYS, 0.5)
-    history = [{**record, "epoch": epoch} for epoch in range(1, 51)]
-    names.measure_distance(run.generator)  # traced
-    for epoch in range(1, 51):
-        utils.generate_and_save_images(run.generator, epoch, folders, names.fixed_noise)
-    actions = {
-        "samples": lambda: utils.generate_and_save_images(
-            run.generator, 50, folders, names.fixed_noise
-        ),
-        "distance": lambda: names.measure_distance(run.generator),
-        "history": lambda: utils.save_history(history, folders.history),
-        "checkpoint": lambda: utils.save_checkpoint(manager, 50),
-        "GIF": lambda: utils.make_gif(folders.frames(range(1, 51)), folders.gif),
+    gan, run = lesson.make_baseline(), utils.Run(folder, "benchmark")
+    epochs = range(1, GIF_EPOCHS + 1)
+    history = [dict.fromkeys(utils.HISTORY_KEYS, 0.5) | {"epoch": epoch} for epoch in epochs]
+    for epoch in epochs:
+        utils.save_png(lesson.sample_grid(gan), run.sample(epoch))
+    return {
+        "samples": timed(lambda: utils.save_png(lesson.sample_grid(gan), run.sample(1))),
+        "history": timed(lambda: utils.save_history(history, run.history_file)),
+        "checkpoint": timed(lambda: run.save(gan, GIF_EPOCHS)),
+        "GIF": timed(lambda: utils.make_gif(run.frames, run.picture(".gif")), GIF_EPOCHS),
+        "distance": timed(lambda: lesson.measure_distance(gan)),
     }
 
-    def timed(action: Callable) -> Callable[[], float]:
-        def measure() -> float:
-            started = time.perf_counter()
-            action()
-            return time.perf_counter() - started
 
-        return measure
-
-    return {name: timed(action) for name, action in actions.items()}
-
-
-def time_matmul(dtype: str, side: int = 2048) -> Callable[[], float]:
-    """Return a measurement of one product of square matrices, the fastest of five."""
+def time_matmul(side: int = 2048) -> Callable[[], float]:
+    """Return a measurement of a product of square matrices in the policy's precision, best of 5."""
+    dtype = keras.config.dtype_policy().compute_dtype
     matrices = [tf.cast(tf.random.normal((side, side)), dtype) for _ in range(2)]
     multiply = tf.function(lambda first, second: tf.matmul(first, second)[0, 0])
-
-    def measure() -> float:
-        seconds = []
-        for _ in range(5):
-            started = time.perf_counter()
-            multiply(*matrices).numpy()
-            seconds.append(time.perf_counter() - started)
-        return min(seconds)
-
-    return measure
+    product = timed(lambda: multiply(*matrices).numpy())
+    return lambda: min(product() for _ in range(5))
 
 
-def main() -> None:
+def main(precision: str, folder: str) -> None:
     """Build, then wait for requests."""
-    precision = sys.argv[1]
-    imported = time.perf_counter()
-    (x_train, y_train), _ = utils.load_cifar10()
-    loaded = time.perf_counter()
-    names = define_lesson(precision, BATCH_SIZE=BATCH_SIZE)
-    networks = build_generator(utils), build_discriminator(utils)
-    run = names.start_run(*networks)
-    step = names.make_train_step(run)
-    built = time.perf_counter()
-    images = tf.constant(x_train)
-    labels = tf.constant(y_train)
-    float(step(*next(iter(names.make_dataset(images, labels, 1))))["g_loss"])
-    traced = time.perf_counter()
-
-    def start_epoch() -> float:
-        started = time.perf_counter()
-        next(iter(names.make_dataset(images, labels, 1)))
-        return time.perf_counter() - started
-
-    few = images[: STEPS * BATCH_SIZE]
-    measurements = {
-        "steps": time_epoch(names.train_epoch, step, few),
-        "start of epoch": start_epoch,
-    }
-    facts = {
-        "steps": STEPS,
-        "policy": tf.keras.config.dtype_policy().name,
-        "flops": step_flops(*networks),
-        "start_up": {
-            "importing TensorFlow": imported - STARTED,
-            "loading CIFAR-10": loaded - imported,
-            "building the networks": built - loaded,
-            "first batch and step": traced - built,
-        },
-    }
+    data = tuple(tf.constant(array) for array in load_cifar10()[0])
+    lesson = SimpleNamespace(**run_cells(*TAGS, PRECISION=precision, BATCH_SIZE=BATCH_SIZE))
+    networks = build_generator(fast_layers), build_discriminator(fast_layers)
+    gan = lesson.GAN(*networks, fast_layers.Adam(1e-4), fast_layers.Adam(1e-4))
+    measurements = {"step": time_step(lesson, gan, lesson.train_step, data)}
+    facts = {"policy": lesson.policy, "flops": step_flops(*networks)}
     if precision == "auto":
-        measurements |= {f"matmul {dtype}": time_matmul(dtype) for dtype in ("float32", "bfloat16")}
-        lesson = define_lesson(precision)
-        measurements |= time_files(lesson, run)
-        measurements |= time_kernels(lesson, images[: STEPS * lesson.BATCH_SIZE])
-        facts["lesson_steps"], facts["lesson_batch"] = STEPS, lesson.BATCH_SIZE
-    serve(measurements, facts)
+        measurements["start"] = timed(lambda: next(iter(lesson.make_dataset(*data, 1))))
+        measurements["matmul"] = time_matmul()
+        small = SimpleNamespace(**run_cells(*TAGS))
+        improved, step = small.improved, small.improved_train_step
+        measurements["improved"] = time_step(small, improved, step, data, small.PENALTY_INTERVAL)
+        facts["improved_batch"] = small.BATCH_SIZE
+        parts = improved.generator, improved.discriminator, small.feature_maps
+        facts["improved_flops"] = step_flops(*parts)
+        kernels = time_kernels(small, data)
+        measurements |= kernels | time_files(small, folder)
+        facts["kernels"] = list(kernels)
+    serve(measurements, **facts)
 
 
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory(prefix="dcgan_benchmark_") as folder:
+        main(sys.argv[1], folder)
