@@ -71,14 +71,11 @@ def join_pictures(pictures: Sequence[np.ndarray]) -> np.ndarray:
 def generate_images(
     generator: Any, noise: np.ndarray, labels: Any = None, batch_size: int = 500
 ) -> np.ndarray:
-    """Generate uint8 images (N, height, width, channels), a batch at a time.
+    """Generate uint8 images (N, height, width, channels), `batch_size` at a time.
 
-    Args:
-        generator: a Keras model from noise, or [noise, labels], to float images in [-1, 1].
-        noise: finite (N, latent_dim).
-        labels: for a generator of two inputs: classes (N,), which become one-hot vectors, or
-            float (N, classes), taken as they are. A generator of one input ignores them.
-        batch_size: images at once.
+    The Keras model maps finite noise (N, latent_dim), or [noise, labels], to float images in
+    [-1, 1]. Labels are classes (N,), which become one-hot vectors, or float (N, classes), taken as
+    they are; a generator of one input ignores them.
     """
     noise = as_array(noise, "noise")
     if noise.ndim < 2 or not noise.size or not np.isfinite(noise).all():
@@ -205,8 +202,7 @@ def _check_history(history: Any, name: str) -> None:
     for number, record in enumerate(history, start=1):
         values = list(record.values()) if isinstance(record, dict) else [None]
         finite = all(isinstance(v, int | float) and abs(v) < 1e300 for v in values)  # not NaN
-        complete = finite and record.keys() >= set(HISTORY_KEYS)
-        if not complete or record["epoch"] != number:
+        if not (finite and record.keys() >= set(HISTORY_KEYS) and record["epoch"] == number):
             raise ValueError(f"{name}: epoch {number} needs finite numbers for {HISTORY_KEYS}")
         for key in ("real_acc", "fake_acc", "distance", "seconds", "images_per_second"):
             if record[key] < 0 or (key.endswith("_acc") and record[key] > 1):
@@ -240,9 +236,8 @@ def smooth(values: np.ndarray, window: int = 7) -> np.ndarray:
 def summarise_trend(history: History, key: str = "fake_acc", last: int = 10) -> dict[str, float]:
     """Put an accuracy curve in four numbers.
 
-    Returns:
-        `peak` and `peak_epoch`, `last_mean` (mean over the `last` epochs), and `spearman` (rank
-        correlation of epoch and value from the peak on; 0 if the peak is the last epoch).
+    They are `peak` and `peak_epoch`, `last_mean` (over the `last` epochs), and `spearman` (rank
+    correlation of epoch and value from the peak on; 0 if the peak is the last epoch).
     """
     values = history_column(history, key)
     peak = int(values.argmax())
@@ -366,16 +361,9 @@ BACKUP_SECONDS = 300  # from one backup to the next: a drive needs a while for 4
 def choose_output_dir(wanted: str | Path, *, fast: bool, from_scratch: bool) -> Path:
     """Choose where a run keeps its files, so that shipped results are never overwritten.
 
-    Args:
-        wanted: a folder, or empty to have one chosen.
-        fast: a smoke run, which gets `runs/fast`.
-        from_scratch: a fresh run, which gets the next free `runs/from_scratch_001`, ….
-
-    Returns:
-        `wanted` if given; else a folder below `runs/`, or the current folder for a usual run.
-
-    Raises:
-        ValueError: a fresh run is asked for in a folder that already holds checkpoints.
+    Unless one is `wanted`, a fresh run gets the next free `runs/from_scratch_001`, …, a smoke run
+    `runs/fast`, and a usual one the current folder. Raises ValueError if a fresh run is wanted in a
+    folder that already holds checkpoints.
     """
     if not wanted and from_scratch:
         return files.next_free_folder("runs", "from_scratch")
@@ -400,13 +388,9 @@ class Stopped(KeyboardInterrupt):
 class Run:
     """One training of a variant: where its files are, and what has been trained so far.
 
-    Attributes:
-        output_dir: holds generated_samples/, training_checkpoints/ and training_history/.
-        name: of the variant, used in file names.
-        samples: folder with the picture of each epoch.
-        checkpoints: folder with the two newest checkpoints and the settings.
-        history_file: JSON file with one record an epoch.
-        backup: zip that keeps the run elsewhere, or None.
+    Below `output_dir` are the folders `samples` (the picture of each epoch) and `checkpoints` (the
+    two newest, and the settings) and the JSON file `history_file`. `backup` is a zip that keeps the
+    run elsewhere, or None. File names have the variant's `name`.
     """
 
     def __init__(
@@ -418,15 +402,9 @@ class Run:
     ) -> None:
         """Describe a run; nothing is read or written.
 
-        Args:
-            output_dir: a folder, made when the training starts.
-            name: letters, digits, "-" and "_".
-            settings: what gives a training step its meaning (batch size, seed, rates, …). They
-                are kept with the run, which goes on under the same ones only.
-            backup_dir: a folder that outlives this machine; empty for none.
-
-        Raises:
-            ValueError: `name` is not a plain name.
+        `settings` give a training step its meaning (batch size, seed, rates, …); they are kept with
+        the run, which goes on under the same ones only. `backup_dir` is a folder that outlives this
+        machine, or empty. Raises ValueError unless `name` has letters, digits, "-" and "_" only.
         """
         if not re.fullmatch(r"[\w-]+", name):
             raise ValueError(f"a run's name has letters, digits, '-' and '_' only, got {name!r}")
@@ -470,17 +448,10 @@ class Run:
         return {f"epoch {epoch}": self.sample(epoch) for epoch in epochs}
 
     def restore(self, gan: GAN) -> int:
-        """Restore the newest readable checkpoint, falling back to an older one if need be.
+        """Restore the newest readable checkpoint and return its epoch, or 0 if there is none.
 
-        Args:
-            gan: receives the values; unchanged if an error is raised.
-
-        Returns:
-            The epoch that is restored; 0 if nothing has been trained.
-
-        Raises:
-            RuntimeError: the run has other settings, its checkpoint is of other networks, or no
-                checkpoint can be read.
+        Raises RuntimeError if the run has other settings, the checkpoint is of other networks, or
+        none can be read; `gan` is then unchanged.
         """
         if (file := self.checkpoints / "settings.json").exists():
             self._check_settings(file.read_bytes(), file)
@@ -490,18 +461,10 @@ class Run:
     def training(self, gan: GAN, epochs: int) -> Iterator[Training]:
         """Surround a training loop: lock, backup and restore before it, backup after it.
 
-        Args:
-            gan: the networks to train.
-            epochs: a total; with a checkpoint at epoch k the loop goes on at k + 1.
-
-        Yields:
-            What the loop reports to.
-
-        Raises:
-            ValueError: `epochs` is no whole number of at least 1, or the history is damaged.
-            RuntimeError: as for `restore`; another process trains in the same folder; the history
-                lacks epochs; a file cannot be written.
-            Stopped: Ctrl-C or Jupyter's stop button; finished epochs are kept.
+        `epochs` is a total: with a checkpoint at epoch k the loop goes on at k + 1. Raises
+        ValueError if it is no whole number of at least 1, or the history is damaged; RuntimeError
+        as for `restore`, if another process trains here, the history lacks epochs, or a file cannot
+        be written; Stopped for Ctrl-C or Jupyter's stop button, with finished epochs kept.
         """
         check_whole(EPOCHS=(epochs, 1))
         chief = devices.is_chief(tf.distribute.get_strategy())
@@ -549,11 +512,7 @@ class Run:
         return []
 
     def save(self, gan: GAN, epoch: int) -> None:
-        """Write settings and checkpoint of an epoch; keep the checkpoint before it.
-
-        Raises:
-            RuntimeError: a file cannot be written.
-        """
+        """Write settings and checkpoint of an epoch; keep the checkpoint before it."""
         with files.atomic_path(self.checkpoints / "settings.json") as temporary:
             temporary.write_text(json.dumps(self.settings, indent=1) + "\n", encoding="utf-8")
         checkpoints.save(gan, self.checkpoints, epoch)
@@ -591,11 +550,7 @@ class Run:
         return contents, max(epochs, default=0)
 
     def write_backup(self) -> None:
-        """Back the run up, unless its backup has as many epochs already.
-
-        Raises:
-            RuntimeError: the backup cannot be written.
-        """
+        """Back the run up, unless its backup has as many epochs already."""
         if self.backup and self.epoch > self._read_backup()[1]:
             parts = (self.samples, self.history_file, self.checkpoints)
             backup.write_zip(self.backup, self.output_dir, parts)
@@ -603,11 +558,7 @@ class Run:
 
 
 class Training:
-    """What a training loop reports to, see `Run.training`.
-
-    Attributes:
-        history: the records of the epochs so far.
-    """
+    """What a training loop reports to, see `Run.training`; `history` has the records so far."""
 
     def __init__(self, run: Run, gan: GAN, total: int, history: History, chief: bool) -> None:
         """Go on after `history` until there are `total` epochs; the chief writes the files."""
@@ -631,12 +582,8 @@ class Training:
     def batches(self, dataset: tf.data.Dataset) -> Iterator[Any]:
         """Give out the batches of one epoch, shared out among devices, and take the time.
 
-        Args:
-            dataset: whole batches whose first part is the images.
-
-        Raises:
-            ValueError: there is no whole batch.
-            RuntimeError: a metric is not finite.
+        `dataset` has whole batches whose first part is the images. Raises ValueError if it has
+        none, RuntimeError if a metric is not finite.
         """
         self.metrics: list[dict[str, tf.Tensor]] = []
         started = shown = time.perf_counter()
@@ -644,9 +591,8 @@ class Training:
             yield batch
             if time.perf_counter() - shown > 5:
                 shown = time.perf_counter()
-                step = f"step {len(self.metrics)}/{len(dataset)}"
-                line = f"epoch {len(self.history) + 1:2d}/{self.total}  {step}"
-                print(f"\r{line}", end=" " * 9, flush=True)
+                line = f"\repoch {len(self.history) + 1:2d}/{self.total}"
+                print(f"{line}  step {len(self.metrics)}/{len(dataset)}", end=" " * 9, flush=True)
         if not self.metrics:
             raise ValueError("an epoch had no step: it takes BATCH_SIZE images at least")
         # Fetched at the end of an epoch only, so that no step waits for a device.
@@ -669,12 +615,8 @@ class Training:
     def end_epoch(self, picture: np.ndarray, distance: float) -> None:
         """Save picture, history and checkpoint of an epoch, in this order, and print its line.
 
-        Args:
-            picture: uint8 (height, width, 3), drawn from the same noise in every epoch.
-            distance: of generated from real images, at least 0.
-
-        Raises:
-            RuntimeError: a file cannot be written.
+        `picture` is uint8 (height, width, 3), drawn from the same noise in every epoch; `distance`
+        is that of generated from real images, at least 0.
         """
         epoch = len(self.history) + 1
         record = {"epoch": epoch} | {name: float(v.mean()) for name, v in self.values.items()}

@@ -1,17 +1,16 @@
 """How the benchmark talks to its contenders, each a process of its own.
 
-Frameworks spoil each other's thread pools when they share a process. So every contender builds and
-warms up its networks in a process that then sleeps until it is asked for its measurements, and the
-benchmark asks them in turn: whatever else the machine is doing hits all of them alike.
+Frameworks that share a process spoil each other's thread pools. Contenders warm up and sleep until
+they are asked, in turn, to measure: whatever else the machine does hits all of them alike.
 """
 
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 Measurements = dict[str, Callable[[], float]]
@@ -41,10 +40,7 @@ def serve(measurements: Measurements, **facts: Any) -> None:
 def contend(*command: str | Path) -> Iterator[dict[str, Any]]:
     """Start a process that `serve`s; yield its facts, then its seconds at every request."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with (
-        tempfile.TemporaryFile("w+") as log,
-        subprocess.Popen(command, stderr=log, **pipes) as process,
-    ):
+    with TemporaryFile("w+") as log, subprocess.Popen(command, stderr=log, **pipes) as process:
         for line in process.stdout:
             if line.startswith("@"):  # what it prints besides is passed over
                 yield json.loads(line[1:])

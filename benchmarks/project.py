@@ -99,12 +99,10 @@ def main(precision: str, folder: str) -> None:
         small = SimpleNamespace(**run_cells(*TAGS))
         improved, step = small.improved, small.improved_train_step
         measurements["improved"] = time_step(small, improved, step, data, small.PENALTY_INTERVAL)
-        facts["improved_batch"] = small.BATCH_SIZE
         parts = improved.generator, improved.discriminator, small.feature_maps
-        facts["improved_flops"] = step_flops(*parts)
-        kernels = time_kernels(small, data)
-        measurements |= kernels | time_files(small, folder)
-        facts["kernels"] = list(kernels)
+        facts |= {"improved_batch": small.BATCH_SIZE, "improved_flops": step_flops(*parts)}
+        measurements |= time_kernels(small, data) | time_files(small, folder)
+        facts["kernels"] = [*KERNELS]
     serve(measurements, **facts)
 
 

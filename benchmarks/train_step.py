@@ -43,7 +43,6 @@ Tables = dict[str, dict[str, float]]
 def evaluate(seconds: dict[str, dict[str, np.ndarray]], about: dict[str, Any]) -> Tables:
     """Return the README's tables, medians over the rounds; `about` are the project's facts."""
     mine, book = seconds[PROJECT], seconds[TEXTBOOK]
-    steps = {name: its["step"] for name, its in seconds.items()}
     others = {name: mine[name] for name in ("start", "samples", "history", "checkpoint", "GIF")}
     other = sum(others.values())
     epoch = EPOCH_STEPS * mine["step"] + other + mine["distance"]
@@ -52,10 +51,10 @@ def evaluate(seconds: dict[str, dict[str, np.ndarray]], about: dict[str, Any]) -
     improved = about["improved_batch"] / mine["improved"]
     multiples = {
         "whole epoch against the textbook's": book_epoch / epoch,
-        "step against the textbook's": steps[TEXTBOOK] / mine["step"],
-        "step in float32 against the textbook's": steps[TEXTBOOK] / steps[FLOAT32],
+        "step against the textbook's": book["step"] / mine["step"],
+        "step in float32 against the textbook's": book["step"] / seconds[FLOAT32]["step"],
     }
-    if torch := [step for name, step in steps.items() if name in TORCH]:
+    if torch := [its["step"] for name, its in seconds.items() if name in TORCH]:
         multiples["step against the fastest of PyTorch"] = min(torch, key=np.median) / mine["step"]
     percent = {
         "of the machine's matmul peak in a step": BATCH_SIZE / mine["step"] * about["flops"] / peak,
@@ -66,7 +65,7 @@ def evaluate(seconds: dict[str, dict[str, np.ndarray]], about: dict[str, Any]) -
     kernels = {name: mine["Keras' layers"] / mine[name] for name in about["kernels"]}
     tables = {
         "training step, textbook networks, batch 256 | images/s": {
-            name: BATCH_SIZE / step for name, step in steps.items()
+            name: BATCH_SIZE / its["step"] for name, its in seconds.items()
         },
         "training step of the improved variant, batch 64 | images/s": {PROJECT: improved},
         "whole epoch of 50,000 images | s": {
@@ -106,14 +105,13 @@ def main() -> None:
         print(f"warming up: {name}")
         contenders[name] = contend(*command)
         facts[name] = next(contenders[name])
-    answers = {name: [] for name in contenders}
+    answers = []
     for number in range(1, rounds + 1):
         print(f"round {number} of {rounds}")
-        for name, contender in contenders.items():
-            answers[name].append(next(contender))
+        answers.append({name: next(contender) for name, contender in contenders.items()})
     seconds = {
-        name: {key: np.array([answer[key] for answer in its]) for key in its[0]}
-        for name, its in answers.items()
+        name: {key: np.array([answer[name][key] for answer in answers]) for key in its}
+        for name, its in answers[0].items()
     }
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     machine += f", TensorFlow {version('tensorflow')}, Keras {version('keras')}"

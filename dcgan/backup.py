@@ -14,15 +14,9 @@ from dcgan.files import atomic_path
 
 
 def write_zip(path: Path, folder: Path, parts: Iterable[Path]) -> None:
-    """Pack files into a zip, whole or not at all.
+    """Pack files, or the files of folders, below a folder into a zip, whole or not at all.
 
-    Args:
-        path: the zip to write or replace.
-        folder: what the names in the zip are relative to.
-        parts: files below `folder`, or folders whose files are packed.
-
-    Raises:
-        RuntimeError: the zip cannot be written.
+    Names in the zip are relative to `folder`. Raises RuntimeError if it cannot be written.
     """
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for part in parts:
@@ -32,15 +26,10 @@ def write_zip(path: Path, folder: Path, parts: Iterable[Path]) -> None:
 
 
 def read_zip(path: Path, folders: Sequence[str], file: str) -> dict[str, bytes]:
-    """Read all files of a zip into memory, which proves it whole.
+    """Read all files of a zip into memory, which proves it whole; a missing one is empty.
 
-    Args:
-        path: the zip; a missing one is empty.
-        folders: of the files that it may hold, relative as in the zip.
-        file: one more that it may hold.
-
-    Raises:
-        RuntimeError: it is damaged, or holds something else.
+    It may hold files of `folders`, and `file`, all relative as in the zip. Raises RuntimeError if
+    it is damaged or holds something else.
     """
     if not path.exists():
         return {}
@@ -59,11 +48,7 @@ def read_zip(path: Path, folders: Sequence[str], file: str) -> dict[str, bytes]:
 
 
 def unpack(contents: dict[str, bytes], folder: Path) -> None:
-    """Write files below a folder in their order, each whole or not at all.
-
-    Raises:
-        RuntimeError: a file cannot be written.
-    """
+    """Write files below a folder in their order, each whole; RuntimeError if that is impossible."""
     for name, content in contents.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_bytes(content)

@@ -1,7 +1,7 @@
 """Checkpoints of whole epochs in a folder: `epoch-7.index` and `epoch-7.data-…`.
 
-TensorFlow's CheckpointManager is no help here: it takes brackets, stars and question marks in the
-name of a folder for a pattern, and then neither finds its checkpoints nor deletes them.
+TensorFlow takes brackets, stars and question marks in the name of a folder for a pattern: its
+CheckpointManager then neither finds nor deletes checkpoints. Hence relative paths, and no manager.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ def saved_epochs(folder: Path) -> list[int]:
 def save(gan: GAN, folder: Path, epoch: int) -> None:
     """Write the checkpoint of an epoch, then delete all but the newest two.
 
-    Raises:
-        RuntimeError: it cannot be written (read-only, disk full); the earlier ones are intact.
+    Raises RuntimeError if it cannot be written (read-only, disk full); the earlier ones are intact.
     """
     _remove_unfinished(folder)
     try:
@@ -57,21 +56,12 @@ def save(gan: GAN, folder: Path, epoch: int) -> None:
 
 
 def restore(gan: GAN, folder: Path) -> int:
-    """Restore the newest readable checkpoint, falling back to an older one if need be.
+    """Restore the newest readable checkpoint and return its epoch, or 0 if there is none.
 
-    Args:
-        gan: receives the values; unchanged if an error is raised.
-        folder: of the checkpoints.
-
-    Returns:
-        The epoch that is restored, or 0 if there is no checkpoint.
-
-    Raises:
-        RuntimeError: the checkpoint is of other networks, or none of them can be read.
+    Raises RuntimeError if it is of other networks, or none can be read; `gan` is then unchanged.
     """
     epochs = saved_epochs(folder)
     for epoch in epochs:
-        # A relative path, because TensorFlow takes brackets in a folder's name for a pattern.
         with contextlib.chdir(folder):
             if _can_be_read(f"./epoch-{epoch}", folder):
                 _restore_all(gan, f"./epoch-{epoch}", folder)

@@ -21,6 +21,7 @@ from dcgan.quiet import keras, tf
 
 FEATURES = 128  # numbers that describe an image
 BATCH_SIZE = 128  # of the training
+Build = Callable[[str], keras.Model]  # from a dtype policy; last outputs are features and logits
 
 
 def build_classifier(dtype: str = "float32") -> keras.Model:
@@ -91,20 +92,15 @@ class Classifier:
 
 
 def train_classifier(
-    train: Split,
-    test: Split,
-    epochs: int = 14,
-    seed: int = 0,
-    build: Callable[[str], keras.Model] = build_classifier,
+    train: Split, test: Split, epochs: int = 14, seed: int = 0, build: Build = build_classifier
 ) -> Classifier:
     """Train a classifier from scratch: about ten minutes on two CPU cores with bfloat16.
 
     Cross-entropy; Adam with decoupled weight decay (Loshchilov & Hutter, "Decoupled Weight Decay
     Regularization", 2019) and a learning rate that warms up for two epochs and falls along a
-    cosine; images shifted by up to an eighth of their sides and mirrored. The accuracy is that on
-    `test`. Images are uint8 (N, height, width, 3) with labels (N,) in 0..9. `build` takes a dtype
-    policy; the last two outputs of its model are features and logits. Raises ValueError for less
-    than 128 images or 3 epochs.
+    cosine; images shifted by up to an eighth of their sides and mirrored. Images are uint8
+    (N, height, width, 3) with labels (N,) in 0..9; `test` is for the accuracy. Raises ValueError
+    for less than 128 images or 3 epochs.
     """
     steps = len(train[1]) // BATCH_SIZE
     if epochs < 3 or steps < 1:
@@ -126,7 +122,6 @@ def train_classifier(
         metrics=["accuracy"],
     )
     learner.fit(*train, batch_size=BATCH_SIZE, epochs=epochs, verbose=2)
-
     model = build("float32")
     model.set_weights(network.get_weights())
     untested = Classifier(model)
@@ -142,9 +137,7 @@ def save_classifier(classifier: Classifier, path: str | Path) -> None:
         np.savez(temporary, accuracy=classifier.accuracy, **weights, **vars(classifier.reference))
 
 
-def load_classifier(
-    path: str | Path, build: Callable[[str], keras.Model] = build_classifier
-) -> Classifier:
+def load_classifier(path: str | Path, build: Build = build_classifier) -> Classifier:
     """Read what `save_classifier` wrote; RuntimeError if missing, damaged or of another network."""
     model = build("float32")
     try:
@@ -161,10 +154,7 @@ def load_classifier(
 
 
 def restore_or_train_classifier(path: str | Path, **options: Any) -> Classifier:
-    """Load a classifier, or train it on CIFAR-10 and keep it if there is no file yet.
-
-    Options are `epochs`, `seed` and `build` of `train_classifier`.
-    """
+    """Load a classifier, or train it on CIFAR-10 with options of `train_classifier` and keep it."""
     if Path(path).exists():
         return load_classifier(path, options.get("build", build_classifier))
     classifier = train_classifier(*load_cifar10(), **options)

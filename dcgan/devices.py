@@ -12,6 +12,7 @@ from typing import Any
 from dcgan.quiet import keras, tf
 
 Metrics = dict[str, tf.Tensor]
+Optimizer = keras.optimizers.Optimizer
 STEP_KEYS = ("g_loss", "d_loss", "real_acc", "fake_acc")
 
 
@@ -27,8 +28,7 @@ def choose_precision(wanted: str = "auto") -> tuple[str, str]:
         return wanted, "as asked for"
     if wanted != "auto":
         raise ValueError(f"PRECISION must be auto or one of {', '.join(names)}, got {wanted!r}")
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
+    if gpus := tf.config.list_physical_devices("GPU"):
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
         weakest = min(detail.get("compute_capability", (0, 0)) for detail in details)
         if weakest >= (8, 0):
@@ -47,11 +47,9 @@ def choose_strategy() -> tuple[tf.distribute.Strategy, str]:
     """Choose how training is spread over devices, and describe it in a line.
 
     MultiWorkerMirroredStrategy where the environment variable `TF_CONFIG` describes a cluster,
-    MirroredStrategy for several GPUs (else several logical CPUs), otherwise one device.
-
-    Raises:
-        ValueError: `TF_CONFIG` is not the description of a cluster.
-        RuntimeError: TensorFlow has computed before, so that a cluster cannot be joined.
+    MirroredStrategy for several GPUs (else several logical CPUs), otherwise one device. Raises
+    ValueError if `TF_CONFIG` is not the description of a cluster, RuntimeError if TensorFlow has
+    computed before, so that a cluster cannot be joined.
     """
     try:
         cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
@@ -120,21 +118,17 @@ class _LossScaling(keras.optimizers.LossScaleOptimizer):
         return tf.distribute.get_replica_context().all_reduce("SUM", finite) == devices
 
 
-def with_loss_scaling(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+def with_loss_scaling(optimizer: Optimizer) -> Optimizer:
     """Return the optimizer itself, under mixed_float16 wrapped in loss scaling and yet to be built.
 
     Without a scaled loss, float16 gradients underflow. The scale is found anew after a restart.
     """
-    if keras.config.dtype_policy().compute_dtype != "float16":
-        return optimizer
-    return _LossScaling(optimizer)
+    scaled = keras.config.dtype_policy().compute_dtype == "float16"
+    return _LossScaling(optimizer) if scaled else optimizer
 
 
 def apply_gradients(
-    optimizer: keras.optimizers.Optimizer,
-    tape: tf.GradientTape,
-    loss: tf.Tensor,
-    network: keras.Model,
+    optimizer: Optimizer, tape: tf.GradientTape, loss: tf.Tensor, network: keras.Model
 ) -> None:
     """Improve a network of a GAN by one step of its optimizer; call in a training step.
 
@@ -153,23 +147,17 @@ def compile_step(
 ) -> Callable[..., Metrics]:
     """Compile a training step for the current strategy, which hands each device its share.
 
-    Args:
-        train_step: a function (gan, real_images, labels, noise) -> {"g_loss", "d_loss",
-            "real_acc", "fake_acc", and any others}, each one number. It trains `gan` by
-            `apply_gradients` on a device's share: real images (N, height, width, channels),
-            labels (N,) and noise float32 (N, latent_dim).
-        gan: a `dcgan.gan.GAN`; after each step its EMA generator follows.
-        latent_dim: the numbers of a noise vector, at least 1.
-        seed: the noise of step k is drawn from (seed, k) for the whole batch, so it depends
-            neither on the number of devices nor on interruptions.
+    `train_step` maps (gan, real_images, labels, noise) to a dict of one number for each of
+    `STEP_KEYS` and any others. It trains a `dcgan.gan.GAN`, whose EMA generator then follows, by
+    `apply_gradients` on a device's share: real images (N, height, width, channels), labels (N,) and
+    noise float32 (N, latent_dim). Noise of step k is drawn from (seed, k) for the whole batch, so
+    it depends neither on the number of devices nor on interruptions.
 
-    Returns:
-        A function (real_images, labels) of a whole batch that trains for one step and returns what
-        `train_step` does, as float32 means over the devices. ValueError for a `train_step` of
-        other arguments, and at the first call for one that returns anything else.
+    Returns a function (real_images, labels) of a whole batch that trains for one step and returns
+    those numbers as float32 means over the devices. Raises ValueError for a `train_step` of other
+    arguments, and at the first call for one that returns anything else.
     """
     strategy = tf.distribute.get_strategy()
-    devices = strategy.num_replicas_in_sync
     signature = inspect.signature(train_step)
     try:
         signature.bind("gan", "real_images", "labels", "noise")
@@ -183,7 +171,7 @@ def compile_step(
     problems = []
 
     def train_share(real_images: tf.Tensor, labels: tf.Tensor) -> Metrics:
-        shape = (devices * tf.shape(real_images)[0], latent_dim)
+        shape = (strategy.num_replicas_in_sync * tf.shape(real_images)[0], latent_dim)
         noise = own_share(tf.random.stateless_normal(shape, (seed, tf.cast(gan.step, tf.int32))))
         metrics = train_step(gan, real_images, labels, noise)
         problems[:] = _find_problems(metrics)
@@ -216,8 +204,7 @@ def _find_problems(metrics: Any) -> list[str]:
     keys, kind = ", ".join(STEP_KEYS), type(metrics).__name__
     if not isinstance(metrics, dict):
         return [f"a training step returns a dict with {keys}; yours returns {kind}"]
-    missing = ", ".join(key for key in STEP_KEYS if key not in metrics)
-    if missing:
+    if missing := ", ".join(key for key in STEP_KEYS if key not in metrics):
         return [f"a training step returns {keys}; yours lacks {missing}"]
     kinds = {key: _not_a_number(value) for key, value in metrics.items()}
     sentence = "a training step returns one number for each key; yours returns {} for {}"
@@ -238,10 +225,9 @@ def _not_a_number(value: Any) -> str | None:
 def update_ema(gan: Any, decay: float = 0.9999) -> None:
     """Move the weights of the EMA generator toward those of the generator, once a step.
 
-    An exponential moving average generates better images than the weights of any one step (Yazıcı
-    et al., "The Unusual Effectiveness of Averaging in GAN Training", 2019). Its memory grows with
-    the run, to about a ninth of the steps so far, until `decay` (0..1, kept a step) limits it.
-    Running statistics are averages already and are copied.
+    A moving average generates better images than any one step (Yazıcı et al., "The Unusual
+    Effectiveness of Averaging in GAN Training", 2019). Its memory grows to about a ninth of the
+    steps so far, until `decay` (0..1, kept a step) limits it. Running statistics are copied.
     """
     if gan.ema_generator is gan.generator:
         return

@@ -68,9 +68,8 @@ def _remove_abandoned(path: Path) -> None:
 def lock_file(path: str | Path, wanted: bool = True) -> Iterator[None]:
     """Keep other processes from training in the folder of `path` during this block.
 
-    The file names the process. The operating system drops the lock of a process that has ended, so
-    the next one takes over by itself. Where the file system has no locks, on Windows, and if it is
-    not `wanted`, none is taken. Raises RuntimeError if another process holds it.
+    The system drops the lock of a process that has ended. None is taken on Windows, where the file
+    system has no locks, or if not `wanted`. Raises RuntimeError if another process holds it.
     """
     if not wanted or fcntl is None:
         yield

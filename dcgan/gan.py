@@ -16,8 +16,7 @@ class GAN:
             average of the generator's, else the generator itself.
         g_optimizer, d_optimizer: those given, scaling the loss under mixed_float16.
         epoch: int64 variable, the number of epochs that are done.
-        checkpoint: all this and the networks' random state, without loss scales: it fits every
-            precision.
+        checkpoint: all this and the random state, but no loss scales: it fits every precision.
     """
 
     def __init__(
@@ -69,11 +68,10 @@ class GAN:
         """Every variable of a checkpoint, once, without TensorFlow's own counter of saves."""
         parts = self.checkpoint
         networks = parts.generator, parts.discriminator, parts.sampler
-        held = [weight.value for network in networks for weight in network.weights]
-        for optimizer in (parts.g_optimizer, parts.d_optimizer):
-            held += [variable.value for variable in optimizer.variables]
-        held += [*parts.dropout_seeds, self.epoch]
-        return list({id(variable): variable for variable in held}.values())
+        held = [weight for network in networks for weight in network.weights]
+        held += [*parts.g_optimizer.variables, *parts.d_optimizer.variables]
+        values = [*(variable.value for variable in held), *parts.dropout_seeds, self.epoch]
+        return list({id(value): value for value in values}.values())
 
 
 def _random_state(network: keras.Model) -> list[tf.Variable]:

@@ -23,8 +23,7 @@ class Conv2D(keras.layers.Conv2D):
         """Convolve images (N, height, width, channels)."""
         if self.data_format != "channels_last":
             return super().call(inputs)
-        fast = _has_fast_kernel(self, inputs.shape)
-        convolve = _halve if fast else self.convolution_op
+        convolve = _halve if _has_fast_kernel(self, inputs.shape) else self.convolution_op
         return _finish(self, convolve(inputs, tf.convert_to_tensor(self.kernel)))
 
 
@@ -130,10 +129,7 @@ def _spread(small: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 @_registered
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras' batch normalisation over the whole batch, however many devices share it.
-
-    On one device TensorFlow's fused kernel does the work of about ten operations.
-    """
+    """Keras' batch normalisation over all devices' batch; on one device, by a fused kernel."""
 
     def __init__(self, *, synchronized: bool = True, **options: Any) -> None:
         """Take Keras' options by name."""

@@ -70,15 +70,13 @@ def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> flo
 def kernel_distance(
     first: np.ndarray, second: np.ndarray, subsets: int = 50, size: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the unbiased squared maximum mean discrepancy of two sets of features.
+    """Return the unbiased squared maximum mean discrepancy of features (N, d) and (M, d).
 
-    With the cubic kernel (x y / d + 1)^3 of Bińkowski et al., "Demystifying MMD GANs", 2018, who
-    call it KID for Inception features. Unlike the Fréchet distance it does not depend on the
-    number of samples; for equal distributions it is 0 on average, so it may be negative.
-
-    Each of the `subsets` pairs, at least 2, has `size` random rows, at least 2, of features (N, d)
-    and (M, d). Returns the mean over the pairs and their standard deviation. Raises ValueError for
-    different widths and for too few rows or pairs.
+    It has the cubic kernel (x y / d + 1)^3 of Bińkowski et al., "Demystifying MMD GANs", 2018, who
+    call it KID for Inception features. Unlike the Fréchet distance it does not depend on the number
+    of samples; for equal distributions it is 0 on average, so it may be negative. Returns mean and
+    standard deviation over `subsets` pairs, at least 2, of `size` random rows, at least 2.
+    Different widths and too few rows or pairs raise ValueError.
     """
     first, second = _check_features(first, second)
     check_whole(subsets=(subsets, 2), size=(size, 2))
@@ -101,11 +99,10 @@ def kernel_distance(
 
 
 def pixel_frechet_distance(first: np.ndarray, second: np.ndarray, side: int = 8) -> float:
-    """Return the Fréchet distance between two sets of images reduced to a few pixels in [-1, 1].
+    """Return the Fréchet distance between images reduced to side x side mean colours in [-1, 1].
 
-    It needs no network: the features are the mean colours of side x side equal blocks. A network
-    that was trained to tell classes apart sees shapes; this sees colours and layout. Images are as
-    for `to_uint8`, at least two; ValueError if `side` does not divide their height and width.
+    A network that was trained to tell classes apart sees shapes; this sees colours and layout.
+    Images are as for `to_uint8`, at least two; ValueError if `side` does not divide their sides.
     """
     check_whole(side=(side, 1))
     statistics = []
@@ -122,19 +119,15 @@ def pixel_frechet_distance(first: np.ndarray, second: np.ndarray, side: int = 8)
 def classifier_scores(
     probabilities: np.ndarray, intended: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Say how confident a classifier is about N images.
+    """Score N images by a classifier's probabilities (N, classes), rows that add up to 1.
 
-    It gave them `probabilities` (N, classes), rows that add up to 1, else ValueError. `intended`
-    are the classes that were asked for, integers (N,), if any were.
-
-    Returns:
-        `confident`: share of images whose class gets a probability above 0.9.
-        `entropy_score`: exp of the mutual information of image and class, from 1 (all images alike
-        or at chance level) to the number of classes (each image of one class, all classes equally
-        often): the Inception-Score formula of Salimans et al., "Improved Techniques for Training
-        GANs", 2016, with another network.
-        `rarest` and `commonest`: shares of the classes predicted least and most often.
-        `intended`: share of images predicted as the intended class, if given.
+    Returns `confident`, the share of images whose class gets more than 0.9; `rarest` and
+    `commonest`, the shares of the classes predicted least and most often; `intended`, the share of
+    images predicted as the class that was asked for, if integers (N,) are given; `entropy_score`,
+    exp of the mutual information of image and class, from 1 (all images alike or at chance level)
+    to the number of classes (each image of one class, all classes equally often): the
+    Inception-Score formula of Salimans et al., "Improved Techniques for Training GANs", 2016, with
+    another network. Raises ValueError for other probabilities or intended classes of another shape.
     """
     probabilities = as_array(probabilities, "probabilities").astype(np.float64)
     valid = probabilities.ndim == 2 and probabilities.size and (probabilities >= 0).all()

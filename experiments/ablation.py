@@ -47,10 +47,8 @@ def build(
     rates, betas = (lesson.G_LEARNING_RATE, lesson.D_LEARNING_RATE), (lesson.BETA_1, 0.999)
     if large_rate:
         rates, betas = (lesson.IMPROVED_LEARNING_RATE,) * 2, (0.0, 0.99)
-    adams = (
-        lesson.make_adam(rates[0], lesson.G_HALF_LIFE, *betas),
-        lesson.make_adam(rates[1], lesson.D_HALF_LIFE, *betas),
-    )
+    half_lives = lesson.G_HALF_LIFE, lesson.D_HALF_LIFE
+    adams = [lesson.make_adam(*pair, *betas) for pair in zip(rates, half_lives, strict=True)]
     if not maps:
         plain = lesson.make_baseline()
         flip = [lesson.layers.RandomFlip("horizontal", seed=lesson.SEED)] if flips else []

@@ -102,14 +102,11 @@ def judge(samples: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> dict[str, Ro
 
     def score(features: np.ndarray, labels: np.ndarray) -> Row:
         print("  comparing them with the training images …")
-        kid, kid_std = metrics.kernel_distance(train, features)
+        own = metrics.feature_statistics(features)
+        row = {"frechet": metrics.frechet_distance(statistics, own)}
+        row["kid"], row["kid_std"] = metrics.kernel_distance(train, features)
         few = features[:: max(1, len(features) // 1000)]
-        row = {
-            "frechet": metrics.frechet_distance(statistics, metrics.feature_statistics(features)),
-            "kid": kid,
-            "kid_std": kid_std,
-            "neighbours": float(np.median(metrics.nearest_neighbours(few, train)[1])),
-        }
+        row["neighbours"] = float(np.median(metrics.nearest_neighbours(few, train)[1]))
         if (labels >= 0).all():
             right = (features @ probe[:-1] + probe[-1]).argmax(axis=1) == labels
             row["intended"] = float(right.mean())
@@ -158,9 +155,9 @@ def main() -> None:
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if earlier == earlier | SETUP:  # other variants that were scored in the same way stay
         rows = earlier["rows"] | rows
+    result = json.dumps(SETUP | {"rows": rows}, indent=1, ensure_ascii=False)
     with atomic_path(file) as temporary:
-        result = SETUP | {"rows": rows}
-        temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+        temporary.write_text(result, encoding="utf-8")
     table = format_table(rows)
     print(table)
     if not options.output_dir:

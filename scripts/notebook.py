@@ -28,20 +28,11 @@ def tagged_cells(*tags: str) -> list[str]:
 def run_cells(
     *tags: str, namespace: dict[str, Any] | None = None, **parameters: Any
 ) -> dict[str, Any]:
-    """Execute tagged cells in the repository's root, which becomes the current folder.
+    """Execute cells with one of the `tags` in the notebook's order; return their namespace.
 
-    What cells would display is passed over; what they print is printed.
-
-    Args:
-        tags: cells with one of these tags are run, in the notebook's order.
-        namespace: that of an earlier call, to go on in; a fresh one if left out.
-        parameters: values that replace those of the cell tagged `parameters`.
-
-    Returns:
-        The namespace after the last cell.
-
-    Raises:
-        ValueError: a parameter that the notebook does not have.
+    The repository's root becomes the current folder. What cells would display is passed over; what
+    they print is printed. A `namespace` is that of an earlier call, to go on in. The `parameters`
+    replace values of the cell tagged so; one that the notebook does not have raises ValueError.
     """
     os.chdir(ROOT)
     namespace = {"__name__": NOTEBOOK.stem} if namespace is None else namespace
@@ -53,8 +44,7 @@ def run_cells(
             linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
             exec(compile(source, name, "exec"), namespace)
             if source in parameter_cells:
-                unknown = sorted(parameters.keys() - namespace.keys())
-                if unknown:
+                if unknown := sorted(parameters.keys() - namespace.keys()):
                     raise ValueError(f"the notebook has no parameter {', '.join(unknown)}")
                 namespace.update(parameters)
     return namespace

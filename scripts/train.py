@@ -15,25 +15,19 @@ def main() -> None:
     parser.add_argument("--output-dir", type=absolute, help="pictures, checkpoints and history")
     parser.add_argument("--backup-dir", type=absolute, help="a zip of the run is kept here")
     parser.add_argument("--fast", nargs="?", const="yes", default="no", choices=YES + NO)
-    options = parser.parse_args()
-    parameters = {
-        "FAST": options.fast in YES,
-        "EPOCHS": options.epochs,
-        "OUTPUT_DIR": options.output_dir,
-        "BACKUP_DIR": options.backup_dir,
-    }
-    parameters = {name: value for name, value in parameters.items() if value is not None}
-
-    tags = ("setup", "parameters", "data", "definitions")
-    variant = (f"variant:{options.variant}", f"train:{options.variant}")
+    options = vars(parser.parse_args())
+    variant = options.pop("variant")
+    options["fast"] = options["fast"] in YES
+    parameters = {name.upper(): value for name, value in options.items() if value is not None}
+    tags = ("setup", "parameters", "data", "definitions", f"variant:{variant}", f"train:{variant}")
     try:
-        names = run_cells(*tags, *variant, **parameters)
+        names = run_cells(*tags, **parameters)
     except Exception as error:
         if "TF_CONFIG" not in os.environ or "Collective" not in str(error):
             raise
         raise RuntimeError("a worker of the cluster is lost; start all workers again") from error
     if names["devices"].is_chief(names["strategy"]):
-        run_cells(f"plots:{options.variant}", namespace=names)
+        run_cells(f"plots:{variant}", namespace=names)
 
 
 if __name__ == "__main__":

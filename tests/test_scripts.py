@@ -273,14 +273,15 @@ exec "{sys.executable}" -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "
 
 
 def make(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """Run make in a folder."""
+    """Run make in a folder, also where the tests themselves were started by make."""
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     return subprocess.run(
         ["make", *arguments],
         cwd=folder,
         capture_output=True,
         encoding="utf-8",
         check=False,
-        env=os.environ | environment,
+        env=outer | environment,
     )
 
 
