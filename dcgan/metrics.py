@@ -67,7 +67,7 @@ def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> flo
     return max(0.0, float(distance))
 
 
-def kernel_distance(
+def kid_formula(
     first: np.ndarray, second: np.ndarray, subsets: int = 50, size: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """Return the unbiased squared maximum mean discrepancy of features (N, d) and (M, d).

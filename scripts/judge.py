@@ -104,7 +104,7 @@ def judge(samples: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> dict[str, Ro
         print("  comparing them with the training images …")
         own = metrics.feature_statistics(features)
         row = {"frechet": metrics.frechet_distance(statistics, own)}
-        row["kid"], row["kid_std"] = metrics.kernel_distance(train, features)
+        row["kid"], row["kid_std"] = metrics.kid_formula(train, features)
         few = features[:: max(1, len(features) // 1000)]
         row["neighbours"] = float(np.median(metrics.nearest_neighbours(few, train)[1]))
         if (labels >= 0).all():

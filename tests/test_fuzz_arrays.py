@@ -74,7 +74,7 @@ def test_metrics_of_anything(first: Any, second: Any, number: Any) -> None:
         assert math.isfinite(metrics.frechet_distance(statistics, statistics))
     for result in (
         result_or_error(lambda: metrics.pixel_frechet_distance(first, second, number)),
-        result_or_error(lambda: metrics.kernel_distance(first, second, 2, number)),
+        result_or_error(lambda: metrics.kid_formula(first, second, 2, number)),
         result_or_error(lambda: metrics.spearman_correlation(first, second)),
         result_or_error(lambda: metrics.smallest_pair_distance(first)),
     ):

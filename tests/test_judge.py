@@ -42,8 +42,8 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(judge.data, "load_cifar10", lambda: (TRAIN, TEST))
     monkeypatch.setattr(judge.data, "CIFAR10_CLASSES", ("dark", "bright"))
     monkeypatch.setattr(judge, "extract_features", extract)
-    few_subsets = functools.partial(metrics.kernel_distance, subsets=3)
-    monkeypatch.setattr(metrics, "kernel_distance", few_subsets)
+    few_subsets = functools.partial(metrics.kid_formula, subsets=3)
+    monkeypatch.setattr(metrics, "kid_formula", few_subsets)
     return read
 
 
@@ -71,7 +71,7 @@ def test_scores_of_shifted_training_images() -> None:
     assert rows["swapped"]["intended"] == 0
 
 
-def test_kernel_distance_tells_classes_apart() -> None:
+def test_kid_formula_tells_classes_apart() -> None:
     images, labels = TRAIN
     rows = judge.judge([("dark", images[labels == 0], labels[labels == 0])])
     test_images, dark = rows.values()

@@ -63,31 +63,31 @@ def test_features_of_another_network_are_refused() -> None:
     with pytest.raises(ValueError, match="differ in size"):
         metrics.frechet_distance(*(metrics.feature_statistics(f) for f in (FEATURES, narrow)))
     with pytest.raises(ValueError, match="differ in size"):
-        metrics.kernel_distance(FEATURES, narrow, size=10)
+        metrics.kid_formula(FEATURES, narrow, size=10)
 
 
-def test_kernel_distance_of_two_points_by_hand() -> None:
+def test_kid_formula_of_two_points_by_hand() -> None:
     # One dimension, subsets that are the whole sets {0, 1} and {0, 2}: kernel (x y + 1)^3.
     first, second = np.array([[0.0], [1.0]]), np.array([[0.0], [2.0]])
     within = 1 + 1  # off the diagonal: k(0, 1) = k(0, 2) = 1
     across = (1 + 1 + 1 + 27) / 4
-    mean, spread = metrics.kernel_distance(first, second, subsets=2, size=2)
+    mean, spread = metrics.kid_formula(first, second, subsets=2, size=2)
     assert mean == pytest.approx(within - 2 * across)
     assert spread == pytest.approx(0, abs=1e-12)
 
 
-def test_kernel_distance_is_zero_on_average_for_equal_distributions_only() -> None:
+def test_kid_formula_is_zero_on_average_for_equal_distributions_only() -> None:
     halves = RNG.standard_normal((2, 2000, 8))
-    mean, spread = metrics.kernel_distance(*halves, subsets=20, size=200)
+    mean, spread = metrics.kid_formula(*halves, subsets=20, size=200)
     assert abs(mean) < spread
-    shifted, _ = metrics.kernel_distance(halves[0], halves[1] + 1, subsets=20, size=200)
+    shifted, _ = metrics.kid_formula(halves[0], halves[1] + 1, subsets=20, size=200)
     assert shifted > 10 * spread
 
 
 @pytest.mark.parametrize("options", [{"subsets": 1}, {"size": 401}, {"size": 1}])
 def test_impossible_subsets_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"too few for 401|must be a whole number of at least 2"):
-        metrics.kernel_distance(FEATURES, FEATURES, **{"size": 10} | options)
+        metrics.kid_formula(FEATURES, FEATURES, **{"size": 10} | options)
 
 
 def test_pixel_distance_of_a_brighter_set_is_the_shift() -> None:
