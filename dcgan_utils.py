@@ -1,12 +1,9 @@
-"""What the lesson draws and keeps: pictures, GIF, history and its plots, runs.
+"""What the notebook draws and keeps: pictures, GIF, history and its plots, runs.
 
-Nothing here knows the notebook's variables. An image batch is an array (N, height, width, channels)
-with 1 or 3 channels, uint8 in 0..255 or float in [-1, 1]. A picture is uint8 (height, width, 3).
-Figures can be read on a screen 400 pixels wide; with a `path` they are written as PNG as well.
-Wrong arguments and damaged files raise ValueError, files that cannot be written RuntimeError.
+An image batch is an array (N, height, width, 1 or 3), uint8 in 0..255 or float in [-1, 1]; a
+picture is uint8 (height, width, 3). With a `path`, figures are written as PNG as well. Bad input
+raises ValueError, and a file that cannot be written RuntimeError.
 """
-
-from __future__ import annotations
 
 import contextlib
 import json
@@ -458,7 +455,7 @@ class Run:
         return checkpoints.restore(gan, self.checkpoints)
 
     @contextlib.contextmanager
-    def training(self, gan: GAN, epochs: int) -> Iterator[Training]:
+    def training(self, gan: GAN, epochs: int) -> "Iterator[Training]":
         """Surround a training loop: lock, backup and restore before it, backup after it.
 
         `epochs` is a total: with a checkpoint at epoch k the loop goes on at k + 1. Raises

@@ -1,7 +1,6 @@
 """Contender: this project's own step and epoch, `python project.py auto|float32`.
 
-The code is that of the notebook's cells; only the networks differ in the comparison with the
-textbook, which is made with the textbook's.
+The code is that of the notebook's cells; the comparison is made with the textbook's networks.
 """
 
 import sys

@@ -1,7 +1,6 @@
 """Contender: PyTorch with the same layers, `python pytorch.py float32|bfloat16 eager|compile`.
 
-Written the way PyTorch is fast: channels last, autocast, fused Adam, and no gradients for the
-discriminator's weights while the generator learns.
+Written the way PyTorch is fast: channels last, autocast, fused Adam, no needless gradients.
 """
 
 import sys

@@ -1,7 +1,6 @@
 """Contender: the training loop as public DCGAN notebooks write it, in float32.
 
-Images are float32 in memory, tf.data shuffles the images themselves, the step shows real and fake
-images in two calls under two tapes, every loss is fetched after every step, and 16 generated
+Images are float32 and shuffled themselves, every loss is fetched after every step, and 16 generated
 images are drawn as subplots.
 """
 

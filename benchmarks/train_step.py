@@ -1,7 +1,6 @@
 """Time this project against the textbook loop and PyTorch: `make bench`, `make bench-torch`.
 
-Same networks, batch and data for all; see `contest.py` for how they are timed. Results go to
-`results.json` and, as tables, into this folder's README.
+Same networks, batch and data for all. Results go to `results.json` and into this folder's README.
 """
 
 import json

@@ -1,5 +1,1 @@
-"""The modules behind the notebook, one responsibility each.
-
-Images are arrays (N, height, width, channels) with 1 or 3 channels, either uint8 in 0..255 or float
-in [-1, 1].
-"""
+"""The modules behind the notebook; images are (N, height, width, 1 or 3), uint8 or in [-1, 1]."""

@@ -1,7 +1,5 @@
 """Augmentation of images in training: seeded, the same on one device and on many."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from dcgan.devices import own_share

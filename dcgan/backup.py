@@ -3,8 +3,6 @@
 One file that is replaced, rather than many that are deleted, does not fill a drive's bin.
 """
 
-from __future__ import annotations
-
 import re
 import zipfile
 from collections.abc import Iterable, Sequence

@@ -4,8 +4,6 @@ TensorFlow takes brackets, stars and question marks in the name of a folder for 
 CheckpointManager then neither finds nor deletes checkpoints. Hence relative paths, and no manager.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import shutil

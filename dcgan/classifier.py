@@ -1,7 +1,5 @@
 """A small classifier of CIFAR-10, whose features and probabilities measure generated images."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable

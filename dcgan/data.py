@@ -3,8 +3,6 @@
 The cache is read by NumPy alone: only fetching needs Keras and imageio, which are imported there.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

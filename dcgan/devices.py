@@ -1,7 +1,5 @@
 """Precision and devices: what a training step needs beside its idea."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import os

@@ -1,7 +1,5 @@
 """A drawing of what a training step of a GAN computes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """Files: written whole or not at all, locked by one process, read without trusting them."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import io

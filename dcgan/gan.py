@@ -1,7 +1,5 @@
 """The state of a run: what is trained, and what a checkpoint holds."""
 
-from __future__ import annotations
-
 from dcgan.devices import with_loss_scaling
 from dcgan.quiet import keras, tf
 

@@ -4,8 +4,6 @@ Each class takes the options of the Keras class of its name and computes the sam
 what has no faster kernel is left to Keras. `benchmarks/` measures what they save.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -3,8 +3,6 @@
 NumPy is enough for all of them: what networks say about images comes in as arrays.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass

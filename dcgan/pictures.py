@@ -1,7 +1,5 @@
 """Picture files: PNG is written, and what eight bits a colour can show is read."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

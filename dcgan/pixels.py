@@ -1,7 +1,5 @@
 """Checks where data comes in: it becomes pixels, arrays and whole numbers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

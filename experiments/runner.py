@@ -1,19 +1,12 @@
 """Train and score one idea: `make experiment NAME=ablation`.
 
-An experiment is a file of this folder that defines
+An experiment is a file that defines `build(lesson, **options) -> (gan, train_step)`: `lesson` has
+all that the notebook's cells define, and `train_step` keeps to the notebook's contract. `ROWS` are
+options by title, one for each row of its table; those in capitals are parameters of the notebook.
+`PARAMETERS` of the notebook hold for all rows, in place of `BUDGET`.
 
-    build(lesson, **options) -> (gan, train_step)
-
-where `lesson` has all that the notebook's cells define, such as `lesson.improved`, and `train_step`
-keeps to the notebook's contract of a training step. It may also define
-
-    ROWS         options by title, one for each row of its table. Options in capitals are parameters
-                 of the notebook; the others go to `build`. Without it, the name of the file.
-    PARAMETERS   of the notebook, for all rows, in place of `BUDGET`.
-
-Rows are kept as they are finished: what is there is not trained again, and a row that was broken
-off goes on from its checkpoint. Samples are kept in runs/experiments/ for the independent judge:
-`make judge SAMPLES=runs/experiments/NAME/ROW.npz`.
+Finished rows are kept, a row that was broken off goes on from its checkpoint, and samples are kept
+for the independent judge: `make judge SAMPLES=runs/experiments/NAME/ROW.npz`.
 """
 
 import importlib

@@ -1,8 +1,7 @@
 """Score generated images by a network that shares nothing with the project's own: `make judge`.
 
-Lets samples.py generate images by each trained variant and judge_features.py, which has an
-environment of its own, turn them into features; then compares these with those of the training
-images.
+samples.py generates images by each trained variant, judge_features.py, in an environment of its
+own, turns them into features, and these are compared with those of the training images.
 """
 
 import hashlib

@@ -25,8 +25,7 @@ def choose_file(text: str) -> Path:
 def read_settings(output_dir: str | None, variant: str) -> dict:
     """Return the parameters that a run was trained with; none if nothing has been trained."""
     file = Path(output_dir or ROOT, "training_checkpoints", variant, "settings.json")
-    settings = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()}
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 @one_sentence("make samples")
