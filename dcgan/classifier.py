@@ -92,7 +92,7 @@ class Classifier:
 def train_classifier(
     train: Split, test: Split, epochs: int = 14, seed: int = 0, build: Build = build_classifier
 ) -> Classifier:
-    """Train a classifier from scratch: about ten minutes on two CPU cores with bfloat16.
+    """Train a classifier from scratch, printing a line an epoch.
 
     Cross-entropy; Adam with decoupled weight decay (Loshchilov & Hutter, "Decoupled Weight Decay
     Regularization", 2019) and a learning rate that warms up for two epochs and falls along a
