@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import imageio.v3 as iio
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -33,6 +34,7 @@ from dcgan.quiet import tf
 File = str | Path
 History = list[dict[str, float]]
 
+matplotlib.rcdefaults()  # a reader's matplotlibrc may ask for TeX or cut margins
 DPI = 80  # of figures: a notebook embeds them, so size matters
 
 

@@ -1,4 +1,4 @@
-"""TensorFlow and Keras, loaded without the messages of TensorFlow's C++ side."""
+"""TensorFlow and Keras, loaded without messages, and alike whatever a user's keras.json says."""
 
 import contextlib
 import os
@@ -24,6 +24,15 @@ def _hidden_stderr() -> Iterator[None]:
 
 # Errors are not hidden: they reach Python as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["KERAS_BACKEND"] = "tensorflow"
 with _hidden_stderr():
     import keras
     import tensorflow as tf
+
+if keras.config.backend() != "tensorflow":  # loaded before us
+    raise RuntimeError(
+        f"Keras is loaded with {keras.config.backend()}, and this project computes with "
+        "TensorFlow: restart Python (the kernel), and run the setup cells first."
+    )
+keras.config.set_image_data_format("channels_last")
+keras.config.set_floatx("float32")
