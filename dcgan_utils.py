@@ -189,7 +189,9 @@ def load_history(path: File) -> History:
     try:
         history = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); delete it or restore it") from error
+        raise ValueError(
+            f"{path} is not valid JSON ({error}); bring it back, or move it away"
+        ) from error
     _check_history(history, str(path))
     return history
 
@@ -462,15 +464,23 @@ class Run:
 
         `epochs` is a total: with a checkpoint at epoch k the loop goes on at k + 1. Raises
         ValueError if it is no whole number of at least 1, or the history is damaged; RuntimeError
-        as for `restore`, if another process trains here, the history lacks epochs, or a file cannot
-        be written; Stopped for Ctrl-C or Jupyter's stop button, with finished epochs kept.
+        as for `restore`, if another process trains here, the history lacks epochs, or a file or the
+        last backup cannot be written; Stopped for Ctrl-C or Jupyter's stop button, with finished
+        epochs kept.
         """
         check_whole(EPOCHS=(epochs, 1))
         chief = devices.is_chief(tf.distribute.get_strategy())
+        if chief:
+            files.require_folder(self.output_dir, "OUTPUT_DIR")
         with files.lock_file(self.checkpoints / ".lock", wanted=chief):
             if chief:
                 self._fetch_backup()
             training = Training(self, gan, epochs, self._begin(gan, chief), chief)
+            if chief and self.backup and training.epochs:
+                checkpoint = sum(variable.numpy().nbytes for variable in gan.variables)
+                files.require_folder(
+                    self.backup.parent, "BACKUP_DIR", checkpoints.KEPT * checkpoint
+                )
             devices.require_same_epoch(tf.distribute.get_strategy(), gan.epoch)
             training.print_history()
             try:
@@ -479,7 +489,8 @@ class Run:
                 training.back_up()
                 sentence = f"Stopped; {self.epoch} epochs of {self.name} are kept."
                 raise Stopped(f"{sentence} Run this again to go on.") from None
-            training.back_up()
+            if chief:
+                self.write_backup()
 
     def _begin(self, gan: GAN, chief: bool) -> History:
         """Restore what there is, or keep the untrained networks; return the history so far."""
@@ -495,7 +506,7 @@ class Run:
             if len(history) < epoch:
                 raise RuntimeError(
                     f"The checkpoint is that of epoch {epoch}, but {self.history_file} ends at "
-                    f"epoch {len(history)}. Bring this file back, or set FROM_SCRATCH = True."
+                    f"epoch {len(history)}. Bring this file back, or name a new OUTPUT_DIR."
                 )
             if chief and len(history) > epoch:
                 save_history(history[:epoch], self.history_file)
@@ -541,12 +552,7 @@ class Run:
 
     def _read_backup(self) -> tuple[dict[str, bytes], int]:
         """Return the files in the backup and its newest epoch."""
-        if not self.backup:
-            return {}, 0
-        folders = f"generated_samples/{self.name}", f"training_checkpoints/{self.name}"
-        contents = backup.read_zip(self.backup, folders, f"training_history/{self.name}.json")
-        epochs = checkpoints.epochs_among(Path(name).name for name in contents)
-        return contents, max(epochs, default=0)
+        return backup.read_run(self.backup, self.name) if self.backup else ({}, 0)
 
     def write_backup(self) -> None:
         """Back the run up, unless its backup has as many epochs already."""
@@ -633,7 +639,10 @@ class Training:
             self.back_up()
 
     def back_up(self) -> None:
-        """Back the run up."""
-        if self.chief:
-            self.run.write_backup()
+        """Back the run up; if that fails, say so: the run itself is kept, and may go on."""
+        try:
+            if self.chief:
+                self.run.write_backup()
+        except RuntimeError as error:
+            print(f"{self.run.name}: no backup was written. {error}")
         self.backed_up = time.monotonic()

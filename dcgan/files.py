@@ -6,6 +6,8 @@ import io
 import itertools
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +47,26 @@ def _cannot_write(path: Path, error: OSError) -> RuntimeError:
     full = error.errno == errno.ENOSPC
     remedy = "Free some disk space." if full else "Choose a folder that you may write to."
     return RuntimeError(f"Cannot write {path}: {error.strerror or error}. {remedy}")
+
+
+def require_folder(folder: Path, setting: str, needed: int = 0) -> None:
+    """Make a folder; RuntimeError, before any work, unless it takes files of `needed` bytes.
+
+    The message names the setting that leads to another folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        free = shutil.disk_usage(folder).free
+        if free < needed:
+            reason = f"{needed / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are left"
+            raise OSError(errno.ENOSPC, reason)
+    except OSError as error:
+        remedy = "Free some disk space, or set" if error.errno == errno.ENOSPC else "Set"
+        raise RuntimeError(
+            f"Cannot write to {folder}: {error.strerror or error}. "
+            f"{remedy} {setting} to a folder that you may write to."
+        ) from error
 
 
 def _remove_abandoned(path: Path) -> None:

