@@ -411,7 +411,8 @@ class Run:
             raise ValueError(f"a run's name has letters, digits, '-' and '_' only, got {name!r}")
         self.output_dir = Path(output_dir).expanduser()
         self.name = name
-        self.settings = json.loads(json.dumps(settings or {}))  # as they come back from the file
+        # As they come back from the file.
+        self.settings = json.loads(json.dumps(settings or {}, default=np.generic.item))
         self.samples = self.output_dir / "generated_samples" / name
         self.checkpoints = self.output_dir / "training_checkpoints" / name
         self.history_file = self.output_dir / "training_history" / f"{name}.json"

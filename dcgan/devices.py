@@ -11,6 +11,7 @@ from dcgan.quiet import keras, tf
 
 Metrics = dict[str, tf.Tensor]
 Optimizer = keras.optimizers.Optimizer
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 STEP_KEYS = ("g_loss", "d_loss", "real_acc", "fake_acc")
 
 
@@ -21,11 +22,12 @@ def choose_precision(wanted: str = "auto") -> tuple[str, str]:
     and CPUs with AVX512-BF16 or AMX, mixed_float16 on GPUs of 7.0 to 7.5 such as T4, else float32.
     ValueError for an unknown name.
     """
-    names = ("float32", "mixed_bfloat16", "mixed_float16")
-    if wanted in names:
+    if wanted in PRECISIONS:
         return wanted, "as asked for"
     if wanted != "auto":
-        raise ValueError(f"PRECISION must be auto or one of {', '.join(names)}, got {wanted!r}")
+        raise ValueError(
+            f"PRECISION must be auto or one of {', '.join(PRECISIONS)}, got {wanted!r}"
+        )
     if gpus := tf.config.list_physical_devices("GPU"):
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
         weakest = min(detail.get("compute_capability", (0, 0)) for detail in details)

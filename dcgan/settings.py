@@ -1,0 +1,97 @@
+"""What each of the notebook's parameters may be, checked together before anything is built."""
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from dcgan.devices import PRECISIONS
+
+Rule = tuple[str, Callable[[Any], bool]]  # what a value must be, in words and as a test
+
+
+def whole(low: int, high: float = math.inf) -> Rule:
+    """A whole number from `low` to `high`, both included."""
+    words = f"of at least {low}" if high == math.inf else f"from {low:,} to {high:,}"
+    return f"a whole number {words}", lambda value: _is_a(Integral, value) and low <= value <= high
+
+
+def number(words: str, fits: Callable[[Real], bool]) -> Rule:
+    """A finite number that fits."""
+    return (
+        f"a number {words}",
+        lambda value: _is_a(Real, value) and abs(value) < math.inf and fits(value),
+    )
+
+
+def one_of(*choices: str) -> Rule:
+    """One of several texts."""
+    return (
+        f"one of {', '.join(map(repr, choices))}",
+        lambda value: isinstance(value, str) and value in choices,
+    )
+
+
+def _is_a(kind: type, value: Any) -> bool:
+    """Say whether a value is a number of a kind; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _is_folder_or_empty(value: Any) -> bool:
+    """Say whether a value may name a folder, which need not exist."""
+    text = isinstance(value, str | Path)
+    return value is None or (text and not Path(value).expanduser().is_file())
+
+
+SWITCH = "True or False", lambda value: isinstance(value, bool)
+FOLDER = "the name of a folder, or empty", _is_folder_or_empty
+POSITIVE = number("above 0", lambda value: value > 0)
+NOT_NEGATIVE = number("of at least 0", lambda value: value >= 0)
+BELOW_ONE = number("of at least 0 and below 1", lambda value: 0 <= value < 1)
+
+RULES: dict[str, Rule] = {
+    "the environment variable DCGAN_FAST": one_of("", "0", "1"),
+    "FAST": SWITCH,
+    "EPOCHS": whole(1),
+    "FROM_SCRATCH": SWITCH,
+    "OUTPUT_DIR": FOLDER,
+    "BACKUP_DIR": FOLDER,
+    "SEED": whole(0, 2**32 - 1),
+    "PRECISION": one_of("auto", *PRECISIONS),
+    "DETERMINISTIC": SWITCH,
+    "TRAIN_IMAGES": whole(256, 50_000),  # the notebook shows ten of each class, and is tested so
+    "BATCH_SIZE": whole(1),
+    "LATENT_DIM": whole(1),
+    "GENERATOR_WIDTH": whole(2),  # the improved generator has layers of half this width
+    "DISCRIMINATOR_WIDTH": whole(1),
+    "DROPOUT": BELOW_ONE,
+    "G_LEARNING_RATE": POSITIVE,
+    "D_LEARNING_RATE": POSITIVE,
+    "G_HALF_LIFE": POSITIVE,
+    "D_HALF_LIFE": POSITIVE,
+    "BETA_1": BELOW_ONE,
+    "IMPROVED_LEARNING_RATE": POSITIVE,
+    "PENALTY": NOT_NEGATIVE,
+    "PENALTY_INTERVAL": whole(1),
+}
+
+
+def check_settings(parameters: Mapping[str, Any]) -> None:
+    """Raise ValueError with a sentence for each of the notebook's parameters that is no use."""
+    variable = os.environ.get("DCGAN_FAST", "")
+    values = {"the environment variable DCGAN_FAST": variable, **parameters}
+    wrong = {
+        name: f"{name} must be {words}, got {values.get(name)!r:.80}"
+        for name, (words, fits) in RULES.items()
+        if not fits(values.get(name))
+    }
+    if wrong.keys().isdisjoint(("BATCH_SIZE", "TRAIN_IMAGES")):
+        size, images = values["BATCH_SIZE"], values["TRAIN_IMAGES"]
+        if size > images:
+            wrong["BATCH_SIZE"] = (
+                f"BATCH_SIZE must be at most TRAIN_IMAGES ({images:,}; 256 with FAST), got {size}"
+            )
+    if wrong:
+        raise ValueError("; ".join(wrong.values()))
