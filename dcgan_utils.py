@@ -359,26 +359,6 @@ def format_scores(
 BACKUP_SECONDS = 300  # from one backup to the next: a drive needs a while for 40 MB
 
 
-def choose_output_dir(wanted: str | Path, *, fast: bool, from_scratch: bool) -> Path:
-    """Choose where a run keeps its files, so that shipped results are never overwritten.
-
-    Unless one is `wanted`, a fresh run gets the next free `runs/from_scratch_001`, …, a smoke run
-    `runs/fast`, and a usual one the current folder. Raises ValueError if a fresh run is wanted in a
-    folder that already holds checkpoints.
-    """
-    if not wanted and from_scratch:
-        return files.next_free_folder("runs", "from_scratch")
-    if not wanted:
-        return Path("runs/fast" if fast else ".")
-    folder = Path(wanted).expanduser()
-    if from_scratch and (folder / "training_checkpoints").exists():
-        raise ValueError(
-            f"FROM_SCRATCH is set, but {folder} holds checkpoints already. "
-            "Leave OUTPUT_DIR empty or name an empty folder."
-        )
-    return folder
-
-
 class Stopped(KeyboardInterrupt):
     """The reader has stopped a training; Jupyter shows the sentence and no traceback."""
 

@@ -43,7 +43,7 @@ def main() -> None:
     out = choose_file(options.out)
 
     parameters = read_settings(options.output_dir, options.variant)
-    parameters |= {"FAST": False, "OUTPUT_DIR": options.output_dir or ""}
+    parameters |= {"FAST": False, "FROM_SCRATCH": False, "OUTPUT_DIR": options.output_dir or ""}
     tags = ("setup", "parameters", "definitions", f"variant:{options.variant}")
     names = run_cells(*tags, **parameters)
     gan, run = names[options.variant], names[f"{options.variant}_run"]

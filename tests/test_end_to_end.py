@@ -1,5 +1,6 @@
 """The notebook as a whole in fast mode, and the setup cell in Colab."""
 
+import base64
 import os
 import re
 import shutil
@@ -20,8 +21,8 @@ from dcgan.data import cifar10_cache_path, load_cifar10
 ROOT = Path(__file__).parent.parent
 
 
-def execute(tmp_path: Path, **parameters: object) -> str:
-    """Execute the notebook in fast mode in an output folder; return what it printed."""
+def execute(tmp_path: Path, **parameters: object) -> tuple[str, list[dict]]:
+    """Execute the notebook in fast mode in an output folder; return what it printed and showed."""
     executed = papermill.execute_notebook(
         ROOT / "cifar10_dcgan.ipynb",
         tmp_path / "executed.ipynb",
@@ -32,15 +33,25 @@ def execute(tmp_path: Path, **parameters: object) -> str:
     )
     outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
     assert [output for output in outputs if output.get("name") == "stderr"] == []
-    return "".join(output.get("text", "") for output in outputs)
+    shown = [output.data for output in outputs if "data" in output]
+    return "".join(output.get("text", "") for output in outputs), shown
 
 
+@pytest.mark.survives(
+    "a run that is not the shipped one",
+    "the notebook with FAST and OUTPUT_DIR: shows the GIFs of this run, says whose the text is",
+)
 def test_fast_notebook_trains_restores_and_continues(tmp_path: Path) -> None:
     runs = [utils.Run(tmp_path, variant) for variant in ("baseline", "improved")]
     shipped = sorted((path, path.stat().st_mtime_ns) for path in shipped_files())
 
-    output = execute(tmp_path, EPOCHS=2)
+    output, shown = execute(tmp_path, EPOCHS=2)
     assert "Nothing to train" not in output
+    sentence = "*The text and the pictures in it are of the shipped run, not of this one.*"
+    assert [data.get("text/markdown") for data in shown].count(sentence) == 1
+    gifs = [base64.b64decode(data["image/gif"]) for data in shown if "image/gif" in data]
+    names = ("baseline.gif", "comparison.gif", "improved_walk.gif")
+    assert gifs == [(tmp_path / "generated_samples" / name).read_bytes() for name in names]
     assert re.search(r"\{'g_loss': -?[\d.]+, 'd_loss': ", output)  # the example of Step 8
     first = [run.history for run in runs]
     assert [len(history) for history in first] == [2, 2]
@@ -51,11 +62,11 @@ def test_fast_notebook_trains_restores_and_continues(tmp_path: Path) -> None:
     for path in (runs[0].picture("_strip.png"), runs[1].picture("_classes.png")):
         assert path.stat().st_size > 1000
 
-    output = execute(tmp_path, EPOCHS=2)
+    output, _ = execute(tmp_path, EPOCHS=2)
     assert output.count("Nothing to train: EPOCHS = 2 and epoch 2 is done.") == 2
     assert [run.history_file.stat().st_mtime_ns for run in runs] == written
 
-    output = execute(tmp_path, EPOCHS=3)
+    output, _ = execute(tmp_path, EPOCHS=3)
     for run, history in zip(runs, first, strict=True):
         assert f"{run.name}: restored epoch 2" in output
         assert run.history[:2] == history

@@ -1,6 +1,8 @@
 """The notebook's own definitions: shapes, losses at known logits, and one training step."""
 
+import ast
 import math
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -14,9 +16,13 @@ from small_runs import LABELS as CLASSES
 from small_runs import Session, definitions
 
 import dcgan_utils as utils
+from dcgan.settings import RULES
 
 Lesson = Callable[..., SimpleNamespace]
 SHAPES = [(28, 28, 1), (32, 32, 3), (64, 64, 3)]
+CHANGED = pytest.mark.survives(
+    "a changed parameter", "widths, rates and others, without running the definitions again"
+)
 IMAGES = tf.random.stateless_uniform((8, 8, 8, 3), (0, 0), -1, 1)
 LABELS = tf.range(8)
 
@@ -182,9 +188,43 @@ def test_settings_of_a_run_are_the_notebooks_parameters(lesson: Lesson, tmp_path
         assert run.output_dir == tmp_path
 
 
-def test_impossible_parameters_are_refused_at_the_start(lesson: Lesson) -> None:
-    with pytest.raises(ValueError, match="TRAIN_IMAGES must be a whole number of at least 64"):
-        lesson(TRAIN_IMAGES=50, BATCH_SIZE=64)
+@pytest.mark.parametrize(("shipped", "colab"), [(True, False), (True, True), (False, False)])
+def test_a_gif_is_displayed_unless_the_text_shows_it(shipped: bool, colab: bool) -> None:
+    (cell,) = (source for source, _ in code_cells() if "def show_gif" in source)
+    displayed: list[str] = []
+    system = SimpleNamespace(modules={"google.colab"} if colab else {})
+    namespace = {"sys": system, "shipped_run": shipped, "Image": str, "display": displayed.append}
+    exec(cell[: cell.index("\n\n\ngif = ")], namespace)
+    namespace["show_gif"]("a.gif")
+    assert displayed == ([] if shipped and not colab else ["a.gif"])
+
+
+@CHANGED
+def test_changed_parameters_hold_at_once(lesson: Lesson) -> None:
+    names = lesson()
+    parameters = names.make_baseline.__globals__  # what a reader's cell changes
+    parameters |= {"GENERATOR_WIDTH": 6, "DISCRIMINATOR_WIDTH": 5, "LATENT_DIM": 7, "BETA_1": 0.1}
+    parameters |= {"G_LEARNING_RATE": 0.5, "DROPOUT": 0.9}
+    gan = names.make_baseline()
+    assert gan.generator.weights[0].shape == (7, 4 * 4 * 4 * 6)
+    assert gan.discriminator.weights[0].shape[-1] == 5
+    assert gan.checkpoint.g_optimizer.beta_1 == 0.1
+    assert float(gan.checkpoint.g_optimizer.learning_rate) == 0.5
+    rates = [layer.rate for layer in gan.discriminator.layers if hasattr(layer, "rate")]
+    assert {*rates} == {0.9}
+    assert names.draw_inputs(3, 0)[0].shape == (3, 7)
+
+
+@CHANGED
+def test_no_default_argument_keeps_an_old_parameter() -> None:
+    defaults = [
+        ast.unparse(default)
+        for source, _ in code_cells()
+        for node in ast.walk(ast.parse(re.sub(r"(?m)^%.*", "", source)))
+        if isinstance(node, ast.arguments)
+        for default in [*node.defaults, *filter(None, node.kw_defaults)]
+    ]
+    assert [default for default in defaults if default in RULES] == []
 
 
 def test_the_notebooks_own_variant_trains(tmp_path, names: SimpleNamespace) -> None:

@@ -1,0 +1,176 @@
+"""Where runs keep their files: FROM_SCRATCH, FAST, OUTPUT_DIR and BACKUP_DIR together."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import SETTINGS, Session, definitions, interrupted
+
+import dcgan_utils as utils
+from dcgan.folders import choose_output_dir
+
+FIRST, SECOND = "runs/from_scratch_001", "runs/from_scratch_002"
+USUAL = {"OUTPUT_DIR": "", "BACKUP_DIR": "", "FAST": False, "FROM_SCRATCH": False, "EPOCHS": 3}
+CONTRADICTED = pytest.mark.survives(
+    "an option contradicted",
+    "FROM_SCRATCH or FAST beside shipped, interrupted and finished runs, and their backups",
+)
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder."""
+    definitions()
+    folder = tmp_path / "machine"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def choose(**parameters: Any) -> str:
+    """Return the folder that is chosen under the settings of the small runs."""
+    return str(choose_output_dir({**USUAL, **SETTINGS, **parameters}))
+
+
+def fresh(**parameters: Any) -> str:
+    """Return the folder that is chosen for a fresh run."""
+    return choose(FROM_SCRATCH=True, **parameters)
+
+
+def train(folder: str, epochs: int, name: str = "tiny", **options: Any) -> Session:
+    """Train a run in a folder, of which nothing but its files remains."""
+    session = Session(Path(folder), name, **options)
+    session.train(epochs)
+    return session
+
+
+def test_a_usual_run_a_smoke_run_and_one_elsewhere(machine: Path, monkeypatch) -> None:
+    assert choose() == choose(OUTPUT_DIR=None) == "."
+    assert choose(FAST=True) == "runs/fast"
+    assert choose(FAST=True, OUTPUT_DIR="mine") == choose(OUTPUT_DIR=Path("mine")) == "mine"
+    monkeypatch.setenv("HOME", str(machine))
+    assert choose(OUTPUT_DIR="~/x") == fresh(OUTPUT_DIR="~/x") == str(machine / "x")
+    assert not any(machine.iterdir())
+
+
+@CONTRADICTED
+@pytest.mark.parametrize("kept", [0, 1])
+@pytest.mark.parametrize("named", [False, True])
+def test_an_interrupted_fresh_run_goes_on(kept: int, named: bool, capsys) -> None:
+    wanted = {"OUTPUT_DIR": "runs/mine" if named else ""}
+    folder = fresh(**wanted)
+    assert folder == (wanted["OUTPUT_DIR"] or FIRST)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        session = Session(Path(folder))
+        with pytest.raises(utils.Stopped, match=f"{kept} epochs of tiny"):
+            session.train(3, interrupted(session.quick_step, 3 * kept + 2))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    capsys.readouterr()
+    assert fresh(**wanted) == folder
+    expected = f"{folder} lacks epochs and goes on. To start over, name a new folder in OUTPUT_DIR."
+    assert capsys.readouterr().out.strip() == expected
+    assert len(train(folder, 3).run.history) == 3
+
+
+@CONTRADICTED
+def test_a_finished_fresh_run_is_left_alone() -> None:
+    train(FIRST, 3)
+    assert fresh() == SECOND
+    assert fresh(EPOCHS=2) == SECOND
+    assert fresh(EPOCHS=4) == FIRST  # the first three of its epochs are there
+    with pytest.raises(
+        ValueError, match=f"set, but {FIRST} or its backup holds a run .*OUTPUT_DIR"
+    ):
+        fresh(OUTPUT_DIR=FIRST)
+    train(SECOND, 3)
+    assert fresh() == "runs/from_scratch_003"
+    assert choose(OUTPUT_DIR=FIRST) == FIRST
+
+
+@CONTRADICTED
+def test_all_runs_in_a_folder_count() -> None:
+    train(FIRST, 3, "first")
+    assert fresh() == SECOND
+    train(FIRST, 1, "second")
+    assert fresh() == FIRST
+    train(FIRST, 3, "second")
+    assert fresh() == SECOND
+
+
+@CONTRADICTED
+@pytest.mark.parametrize("settings", [{"SEED": 7}, {"BATCH_SIZE": 4}, {"IMAGE_SHAPE": (8, 8, 1)}])
+def test_a_fresh_run_of_other_parameters_is_another_run(settings: dict) -> None:
+    train(FIRST, 1)
+    assert fresh() == FIRST
+    assert fresh(**settings) == SECOND
+    with pytest.raises(ValueError, match="a run that is finished or has other parameters"):
+        fresh(OUTPUT_DIR=FIRST, **settings)
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{", None])
+def test_what_is_no_known_run_is_left_alone(machine: Path, content: bytes | None) -> None:
+    train(FIRST, 1)
+    settings = machine / FIRST / "training_checkpoints" / "tiny" / "settings.json"
+    settings.unlink() if content is None else settings.write_bytes(content)
+    assert fresh() == SECOND
+
+
+@CONTRADICTED
+def test_shipped_runs_are_nobodys_interrupted_ones() -> None:
+    train(".", 2)
+    for folder in (".", str(Path.cwd())):
+        with pytest.raises(ValueError, match=r"FROM_SCRATCH is set, but .* Leave OUTPUT_DIR empty"):
+            fresh(OUTPUT_DIR=folder)
+    assert fresh() == FIRST
+
+
+@CONTRADICTED
+def test_a_fresh_run_comes_back_from_its_backup(tmp_path: Path, monkeypatch, capsys) -> None:
+    drive = tmp_path / "drive"
+    train(FIRST, 2, backup_dir=drive)
+    (tmp_path / "new machine").mkdir()
+    monkeypatch.chdir(tmp_path / "new machine")
+    assert fresh(BACKUP_DIR=drive) == FIRST
+    assert "goes on" in capsys.readouterr().out
+    assert len(train(FIRST, 3, backup_dir=drive).run.history) == 3
+    assert "fetched epoch 2" in capsys.readouterr().out
+
+
+@CONTRADICTED
+def test_the_backup_of_a_finished_fresh_run_is_left_alone(tmp_path: Path, monkeypatch) -> None:
+    drive = tmp_path / "drive"
+    train(FIRST, 3, backup_dir=drive)
+    finished = (drive / "from_scratch_001_tiny.zip").read_bytes()
+    (tmp_path / "new machine").mkdir()
+    monkeypatch.chdir(tmp_path / "new machine")
+    folder = fresh(BACKUP_DIR=str(drive))
+    assert folder == SECOND
+    assert len(train(folder, 1, backup_dir=drive).run.history) == 1
+    assert (drive / "from_scratch_001_tiny.zip").read_bytes() == finished
+    with pytest.raises(ValueError, match="or its backup holds a run that is finished"):
+        fresh(BACKUP_DIR=drive, OUTPUT_DIR=FIRST)
+
+
+@CONTRADICTED
+@pytest.mark.parametrize("option", ["FAST", "FROM_SCRATCH"])
+def test_a_smoke_run_or_a_fresh_one_leaves_the_backup_of_the_usual_run(
+    tmp_path: Path, option: str, capsys
+) -> None:
+    drive = tmp_path / "drive"
+    train(".", 3, backup_dir=drive)
+    usual = (drive / "tiny.zip").read_bytes()
+    folder = choose(BACKUP_DIR=drive, **{option: True})
+    capsys.readouterr()
+    train(folder, 1, backup_dir=drive)
+    assert "restored" not in capsys.readouterr().out
+    assert (drive / "tiny.zip").read_bytes() == usual
+
+
+def test_backups_of_folders_with_longer_names_do_not_count(tmp_path: Path) -> None:
+    drive = tmp_path / "drive"
+    train("mine_2", 3, backup_dir=drive)
+    (drive / "mine_broken.zip").write_text("no zip")
+    assert fresh(BACKUP_DIR=drive, OUTPUT_DIR="mine") == "mine"

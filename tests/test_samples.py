@@ -1,0 +1,37 @@
+"""`make samples`: where the arrays go, and which run they are of; see also test_scripts.py."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import samples
+from test_files import cannot_be_written
+from test_settings import IGNORED
+
+
+@cannot_be_written
+def test_samples_go_where_they_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    assert samples.choose_file("a.npz") == tmp_path / "a.npz"
+    assert samples.choose_file("a.b") == tmp_path / "a.b.npz"
+    assert samples.choose_file("~/a") == tmp_path / "home" / "a.npz"
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(ValueError, match=r"no folder .* that you may write to"):
+        samples.choose_file("a.npz")
+
+
+@IGNORED
+def test_samples_come_from_the_run_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not from a fresh folder, although the reader may have set FROM_SCRATCH in the notebook."""
+
+    def run_cells(*tags: str, **parameters: object) -> None:
+        raise RuntimeError(f"{parameters['OUTPUT_DIR']}, {parameters['FROM_SCRATCH']}")
+
+    monkeypatch.setattr(samples, "run_cells", run_cells)
+    monkeypatch.setattr(sys, "argv", ["samples.py", "--output-dir=/none"])
+    with pytest.raises(SystemExit, match=r"^make samples: /none, False$"):
+        samples.main()
