@@ -12,10 +12,12 @@ import imageio.v3 as iio
 import nbformat
 import numpy as np
 import pytest
+from test_runs import OTHER_SETTINGS
 
 import dcgan_utils as utils
 from dcgan.metrics import smallest_pair_distance
 from dcgan.pictures import read_picture
+from dcgan.settings import RULES
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "cifar10_dcgan.ipynb"
@@ -92,6 +94,15 @@ def test_keeps_within_its_budget(code_cells: list, texts: list[str]) -> None:
     assert max(len(cell.source.splitlines()) for cell in code_cells) <= 35
     sources = [cell.source for cell in code_cells] + texts
     assert len(sources) == len({*sources})
+
+
+def test_each_gif_of_a_text_is_shown_by_code_where_the_run_is_another(
+    notebook: nbformat.NotebookNode,
+) -> None:
+    sources = [cell.source for cell in notebook.cells]
+    texts = [k for k, source in enumerate(sources) if re.search(r"!\[.*\.gif\)", source)]
+    assert len(texts) == 3
+    assert all(re.search(r"^show_gif\(", sources[k - 1], re.MULTILINE) for k in texts)
 
 
 def test_has_the_eight_steps_in_order(texts: list[str]) -> None:
@@ -203,6 +214,23 @@ def test_shipped_settings_are_the_notebooks(
     run = getattr(lesson(f"variant:{variant}", BATCH_SIZE=64), f"{variant}_run")
     shipped = RUNS[variant].checkpoints / "settings.json"
     assert shipped.read_text() == json.dumps(run.settings, indent=1) + "\n"
+
+
+@OTHER_SETTINGS
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_shipped_runs_do_not_go_on_under_other_settings(variant: str) -> None:
+    stored = json.loads((RUNS[variant].checkpoints / "settings.json").read_text())
+    for name, value in stored.items():
+        message = rf"{variant} is trained with {name} = {value} \(here 7\.5\)\. Set this back, or"
+        with pytest.raises(RuntimeError, match=message):
+            utils.Run(ROOT, variant, stored | {name: 7.5}).restore(None)
+
+
+def test_every_parameter_belongs_to_a_run_or_only_to_this_try() -> None:
+    settings = [json.loads((r.checkpoints / "settings.json").read_text()) for r in RUNS.values()]
+    tries = {"FAST", "EPOCHS", "FROM_SCRATCH", "OUTPUT_DIR", "BACKUP_DIR"}
+    tries |= {"PRECISION", "DETERMINISTIC"}  # restored under any of them
+    assert {*settings[0], *settings[1]} == {name for name in RULES if name.isupper()} - tries
 
 
 def test_readme_lists_all_that_a_run_survives() -> None:
