@@ -54,7 +54,7 @@ def load_cifar10() -> tuple[Split, Split]:
             _verify(arrays)
         except ValueError as error:
             raise RuntimeError(
-                f"{cache} is damaged ({error}). Delete this file and run again to fetch it anew."
+                f"{cache} is damaged ({error}). Move it away and run again to fetch it anew."
             ) from error
     else:
         # Before a long download: 184 MB are to be kept.

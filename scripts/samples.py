@@ -23,9 +23,12 @@ def choose_file(text: str) -> Path:
 
 
 def read_settings(output_dir: str | None, variant: str) -> dict:
-    """Return the parameters that a run was trained with; none if nothing has been trained."""
+    """Return the parameters that a run was trained with; none if they cannot be read."""
     file = Path(output_dir or ROOT, "training_checkpoints", variant, "settings.json")
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # missing or damaged, as the restoring will say
+        return {}
 
 
 @one_sentence("make samples")

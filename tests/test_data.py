@@ -184,7 +184,7 @@ def test_damaged_caches_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     flipped[len(whole) // 3] ^= 1
     for damaged in (whole[: len(whole) // 2], b"", b"no archive", bytes(flipped)):
         cache.write_bytes(damaged)
-        with pytest.raises(RuntimeError, match=r"cifar10_dcgan\.npz.*Delete this file"):
+        with pytest.raises(RuntimeError, match=r"cifar10_dcgan\.npz.*Move it away and run"):
             data.load_cifar10()
 
 

@@ -24,6 +24,16 @@ def test_samples_go_where_they_can_be_written(
         samples.choose_file("a.npz")
 
 
+@pytest.mark.parametrize("content", ["", "[1]", "{", '{"SEED": 3}'])
+def test_damaged_settings_are_left_to_the_restoring(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "training_checkpoints" / "baseline" / "settings.json"
+    assert samples.read_settings(str(tmp_path), "baseline") == {}
+    file.parent.mkdir(parents=True)
+    file.write_text(content, encoding="utf-8")
+    expected = {"SEED": 3} if "SEED" in content else {}
+    assert samples.read_settings(str(tmp_path), "baseline") == expected
+
+
 @IGNORED
 def test_samples_come_from_the_run_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not from a fresh folder, although the reader may have set FROM_SCRATCH in the notebook."""
