@@ -11,9 +11,9 @@ import nbformat
 import numpy as np
 import publish
 import pytest
-import samples
 from command import Options, one_sentence, write_table
 from notebook import ROOT, code_cells, run_cells, tagged_cells, variants
+from trained import choose_out
 
 C_LOCALE = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
 ODD_NAME = 'a b [v2]\'s "$HOME" $(x) 한글'
@@ -169,18 +169,17 @@ def test_wrong_options_end_in_one_sentence(
     assert not (tmp_path / "none").exists()
 
 
-def test_samples_go_where_they_can_be_written(
+def test_files_go_where_they_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
-    assert samples.choose_file("a.npz") == tmp_path / "a.npz"
-    assert samples.choose_file("a.b") == tmp_path / "a.b.npz"
-    assert samples.choose_file("~/a") == tmp_path / "home" / "a.npz"
+    assert choose_out("a.b") == tmp_path / "a.b"
+    assert choose_out("~/a") == tmp_path / "home" / "a"
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(ValueError, match=r"no folder .* that you may write to"):
-        samples.choose_file("a.npz")
+        choose_out("a.npz")
 
 
 def test_the_notebook_is_executed_with_its_copy_and_page(tmp_path: Path) -> None:
