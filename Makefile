@@ -16,7 +16,7 @@ WITH_SCRIPTS = $(IN_ROOT) PYTHONPATH=scripts:. TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/
 
 VARIANT_HERE = $(call given,--variant,VARIANT) $(call given,--output-dir,OUTPUT_DIR)
 
-.PHONY: help run lab train samples judge experiment test test-slow lint format bench bench-torch \
+.PHONY: help run lab train samples export judge experiment test test-slow lint format bench bench-torch \
     notebook publish clean ready
 
 help:
@@ -37,6 +37,9 @@ train: ready ## train in the terminal: VARIANT EPOCHS OUTPUT_DIR BACKUP_DIR FAST
 samples: ready ## write samples as .npz: VARIANT N SEED CLASS OUT OUTPUT_DIR
 	@$(call SCRIPT,samples) $(VARIANT_HERE) $(call given,--count,N) $(call given,--seed,SEED) \
 	    $(call given,--class,CLASS) $(call given,--out,OUT)
+
+export: ready ## write the generator as a file: VARIANT OUT UINT8 OUTPUT_DIR
+	@$(call SCRIPT,export) $(VARIANT_HERE) $(call given,--out,OUT) $(call given,--uint8,UINT8)
 
 # glibc would give memory back to the system after each layer, and a forced CPU type slows OpenBLAS.
 judge: ready ## score runs by an independent network: VARIANT OUTPUT_DIR SAMPLES

@@ -40,10 +40,8 @@ def save(gan: GAN, folder: Path, epoch: int) -> None:
             gan.checkpoint.write(f"./epoch-{epoch}")
     except (OSError, tf.errors.OpError) as error:
         _remove_unfinished(folder)
-        # TensorFlow's message is "{{node}} file; reason [Op:name]".
-        reason = str(error).rsplit("; ", 1)[-1].split(" [Op:")[0]
         raise RuntimeError(
-            f"Cannot write a checkpoint to {folder}: {reason}. "
+            f"Cannot write a checkpoint to {folder}: {reason_of(error)}. "
             "Free some disk space or choose another OUTPUT_DIR; the last checkpoint is intact."
         ) from error
     for old in saved_epochs(folder)[KEPT:]:
@@ -51,6 +49,11 @@ def save(gan: GAN, folder: Path, epoch: int) -> None:
         for path in folder.iterdir():
             if path.name.startswith(f"epoch-{old}.data-"):
                 path.unlink()
+
+
+def reason_of(error: Exception) -> str:
+    """Return the reason in TensorFlow's message "{{node}} file; reason [Op:name]"."""
+    return str(error).rsplit("; ", 1)[-1].split(" [Op:")[0]
 
 
 def restore(gan: GAN, folder: Path) -> int:

@@ -25,8 +25,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Offer a temporary path that becomes `path` when the block ends well, and vanishes when not.
 
     It lies in the same folder, which is created, has the same suffix, and belongs to this process.
-    What a killed process has left of an earlier try to write the same file is deleted.
-    Raises RuntimeError if the folder or file cannot be written (read-only, disk full).
+    A file or a new folder may be made there. What a killed process has left of an earlier try to
+    write the same path is deleted. Raises RuntimeError if it cannot be written (read-only, disk
+    full).
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -39,7 +40,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise _cannot_write(path, error) from error
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            _delete(temporary)
+
+
+def _delete(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _cannot_write(path: Path, error: OSError) -> RuntimeError:
@@ -79,7 +88,7 @@ def _remove_abandoned(path: Path) -> None:
             try:
                 os.kill(int(match[1]), 0)  # asks whether it exists
             except ProcessLookupError:
-                other.unlink(missing_ok=True)
+                _delete(other)
             except PermissionError:  # it does, and is somebody else's
                 pass
 

@@ -5,11 +5,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["keras", "tf"]
+__all__ = ["hidden_stderr", "keras", "tf"]
 
 
 @contextlib.contextmanager
-def _hidden_stderr() -> Iterator[None]:
+def hidden_stderr() -> Iterator[None]:
     """Hide what is written to the file descriptor of stderr in this block."""
     with contextlib.ExitStack() as afterwards:
         # A process may have been started without a stderr (`2>&-`): nothing to hide then.
@@ -25,7 +25,7 @@ def _hidden_stderr() -> Iterator[None]:
 # Errors are not hidden: they reach Python as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
-with _hidden_stderr():
+with hidden_stderr():
     import keras
     import tensorflow as tf
 

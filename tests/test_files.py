@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,6 +43,14 @@ def test_files_of_any_name_and_folder_are_written_whole(tmp_path: Path, name: st
             temporary.write_text(content, encoding="utf-8")
         assert path.read_text(encoding="utf-8") == content
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_is_written_whole_but_replaces_none(tmp_path: Path) -> None:
+    for error in (nullcontext(), pytest.raises(RuntimeError, match="Directory not empty")):
+        with error, atomic_path(tmp_path / "folder") as temporary:
+            temporary.mkdir()
+            (temporary / "file").touch()
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "folder", tmp_path / "folder" / "file"]
 
 
 def write_half(path: Path, error: Exception) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import samples
+import trained
 from test_files import cannot_be_written
 from test_settings import IGNORED
 
@@ -16,22 +17,21 @@ def test_samples_go_where_they_can_be_written(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
-    assert samples.choose_file("a.npz") == tmp_path / "a.npz"
-    assert samples.choose_file("a.b") == tmp_path / "a.b.npz"
-    assert samples.choose_file("~/a") == tmp_path / "home" / "a.npz"
+    assert trained.choose_out("a.b") == tmp_path / "a.b"
+    assert trained.choose_out("~/a") == tmp_path / "home" / "a"
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(ValueError, match=r"no folder .* that you may write to"):
-        samples.choose_file("a.npz")
+        trained.choose_out("a.npz")
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{", '{"SEED": 3}'])
 def test_damaged_settings_are_left_to_the_restoring(tmp_path: Path, content: str) -> None:
     file = tmp_path / "training_checkpoints" / "baseline" / "settings.json"
-    assert samples.read_settings(str(tmp_path), "baseline") == {}
+    assert trained.read_settings(str(tmp_path), "baseline") == {}
     file.parent.mkdir(parents=True)
     file.write_text(content, encoding="utf-8")
     expected = {"SEED": 3} if "SEED" in content else {}
-    assert samples.read_settings(str(tmp_path), "baseline") == expected
+    assert trained.read_settings(str(tmp_path), "baseline") == expected
 
 
 @IGNORED
@@ -41,7 +41,7 @@ def test_samples_come_from_the_run_that_is_named(monkeypatch: pytest.MonkeyPatch
     def run_cells(*tags: str, **parameters: object) -> None:
         raise RuntimeError(f"{parameters['OUTPUT_DIR']}, {parameters['FROM_SCRATCH']}")
 
-    monkeypatch.setattr(samples, "run_cells", run_cells)
+    monkeypatch.setattr(trained, "run_cells", run_cells)
     monkeypatch.setattr(sys, "argv", ["samples.py", "--output-dir=/none"])
     with pytest.raises(SystemExit, match=r"^make samples: /none, False$"):
         samples.main()

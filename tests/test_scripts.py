@@ -163,6 +163,10 @@ def test_a_variant_is_trained_and_sampled(
         ("samples", ["--output-dir", "OUT/none"], "train it with make train VARIANT=baseline"),
         ("samples", ["--class", "horse"], "CLASS: baseline knows no classes"),
         ("samples", ["--class", "cow", "--variant=improved"], "horse, ship, truck, not 'cow'"),
+        ("export", ["--out", "OUT/x.h5"], "or has no suffix for a SavedModel: x.h5 does not"),
+        ("export", ["--out", "OUT"], "make export: OUT names a folder that exists"),
+        ("export", ["--uint8", "2"], "argument --uint8: invalid choice: '2'"),
+        ("export", ["--output-dir", "OUT/none"], "train it with make train VARIANT=baseline"),
         ("publish", ["--repo", "nonsense"], "REPO is owner/name or an address on github.com"),
         ("publish", ["--repo=a/b", "--branch", "a b"], "BRANCH is no name of a branch: 'a b'"),
     ],
@@ -286,8 +290,8 @@ def options_of(done: subprocess.CompletedProcess) -> list[str]:
 def test_make_alone_lists_the_targets(project: Path) -> None:
     done = make(project)
     targets = [line.split()[1] for line in done.stdout.splitlines()]
-    wanted = "run lab train samples judge experiment test test-slow lint format bench bench-torch"
-    assert {*wanted.split(), "notebook", "publish", "clean"} <= {*targets}
+    wanted = "run lab train samples export judge experiment test test-slow lint format bench"
+    assert {*wanted.split(), "bench-torch", "notebook", "publish", "clean"} <= {*targets}
     assert all(len(line.split()) > 3 for line in done.stdout.splitlines())
 
 
@@ -300,10 +304,13 @@ def test_make_passes_values_as_they_were_typed(project: Path, value: str) -> Non
 
 @IGNORED
 def test_make_takes_options_from_its_command_line_only(project: Path) -> None:
-    names = "VARIANT N SEED CLASS OUT OUTPUT_DIR EPOCHS BACKUP_DIR FAST REPO BRANCH NAME PYTHON"
+    names = (
+        "VARIANT N SEED CLASS OUT UINT8 OUTPUT_DIR EPOCHS BACKUP_DIR FAST REPO BRANCH NAME PYTHON"
+    )
     environment = dict.fromkeys(names.split(), "x")
-    for target in ("train", "samples", "publish", "experiment"):
+    for target in ("train", "samples", "export", "publish", "experiment"):
         assert options_of(make(project, target, **environment)) == []
+    assert options_of(make(project, "export", "UINT8=1", "OUT=x")) == ["--out=x", "--uint8=1"]
     given = [f"{name}=y" for name in ("VARIANT", "EPOCHS", "FAST")]
     expected = ["--variant=y", "--epochs=y", "--fast=y"]
     assert options_of(make(project, "train", *given, **environment)) == expected

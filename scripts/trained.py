@@ -1,0 +1,54 @@
+"""What the commands that use a trained variant share: options, where they write, the variant."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from command import Options, absolute
+from notebook import ROOT, run_cells, variants
+
+
+def trained_options(command: str, description: str, out: str) -> Options:
+    """Return options for the variant, its folder, and the file to write."""
+    parser = Options(command, description=description)
+    parser.add_argument("--variant", default="baseline", choices=variants())
+    parser.add_argument("--out", default=out)
+    parser.add_argument("--output-dir", type=absolute, help="folder that holds the checkpoint")
+    return parser
+
+
+def choose_out(text: str) -> Path:
+    """Return where to write as an absolute path, or raise ValueError."""
+    path = Path(absolute(text))
+    if path.is_dir():
+        raise ValueError(f"OUT names a folder that exists, {path}: choose another name")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"OUT: there is no folder {path.parent} that you may write to")
+    return path
+
+
+def read_settings(output_dir: str | None, variant: str) -> dict[str, Any]:
+    """Return the parameters that a run was trained with; none if they cannot be read."""
+    file = Path(output_dir or ROOT, "training_checkpoints", variant, "settings.json")
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # missing or damaged, as the restoring will say
+        return {}
+
+
+def restore(variant: str, output_dir: str | None) -> tuple[Any, dict[str, Any]]:
+    """Restore a variant with the notebook's own cells; return its GAN and what they define.
+
+    The parameters are those that it was trained with. Raises RuntimeError if there is no
+    checkpoint.
+    """
+    parameters = read_settings(output_dir, variant)
+    parameters |= {"FAST": False, "FROM_SCRATCH": False, "OUTPUT_DIR": output_dir or ""}
+    names = run_cells("setup", "parameters", "definitions", f"variant:{variant}", **parameters)
+    gan, run = names[variant], names[f"{variant}_run"]
+    if not run.restore(gan):
+        raise RuntimeError(
+            f"no checkpoint in {run.checkpoints}: train it with make train VARIANT={variant}"
+        )
+    return gan, names
