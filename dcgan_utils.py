@@ -5,7 +5,9 @@ picture is uint8 (height, width, 3). With a `path`, figures are written as PNG a
 raises ValueError, and a file that cannot be written RuntimeError.
 """
 
+import base64
 import contextlib
+import io
 import json
 import math
 import re
@@ -16,6 +18,7 @@ from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
+from IPython.display import Markdown
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -26,7 +29,7 @@ from dcgan.diagram import DISCRIMINATOR, GENERATED, REAL
 from dcgan.files import atomic_path
 from dcgan.gan import GAN
 from dcgan.metrics import spearman_correlation
-from dcgan.pictures import MAX_PICTURE_PIXELS, check_pictures, read_picture, save_png
+from dcgan.pictures import MAX_PICTURE_PIXELS, check_pictures, png_bytes, read_picture, save_png
 from dcgan.pixels import as_array, check_whole, to_uint8
 from dcgan.quiet import tf
 
@@ -158,6 +161,23 @@ def _paste(picture: np.ndarray, width: int) -> Figure:
     axis.imshow(picture, interpolation="nearest", aspect="auto")
     axis.axis("off")
     return figure
+
+
+def embed(picture: Figure | np.ndarray | File, alt: str) -> Markdown:
+    """Return a figure, a picture or a picture file for a notebook's output, with what it shows.
+
+    `alt` is for readers who cannot see it. Markdown, because notebooks drop the alternative text of
+    an output that is an image. A figure becomes a JPEG, which takes a third of a PNG's room.
+    """
+    if isinstance(picture, Figure):
+        jpeg = io.BytesIO()
+        picture.savefig(jpeg, format="jpeg", pil_kwargs={"quality": 85})
+        kind, content = "jpeg", jpeg.getvalue()
+    elif isinstance(picture, np.ndarray):
+        kind, content = "png", png_bytes(picture)
+    else:
+        kind, content = Path(picture).suffix[1:], Path(picture).read_bytes()
+    return Markdown(f"![{alt}](data:image/{kind};base64,{base64.b64encode(content).decode()})")
 
 
 def _save_figure(figure: Figure, path: File | None) -> Figure:
