@@ -69,7 +69,7 @@ def join_pictures(pictures: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def generate_images(
-    generator: Any, noise: np.ndarray, labels: Any = None, batch_size: int = 500
+    generator: Any, noise: np.ndarray, labels: Any = None, batch_size: int = 250
 ) -> np.ndarray:
     """Generate uint8 images (N, height, width, channels), `batch_size` at a time.
 
