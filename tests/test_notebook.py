@@ -133,7 +133,7 @@ def test_badge_and_address_name_the_same_repository(code_cells: list, texts: lis
     sources = "\n".join(cell.source for cell in code_cells)
     (constant,) = re.findall(r'^REPOSITORY = "(.*)"$', sources, re.MULTILINE)
     address = re.sub(r"^https://github\.com/|\.git$", "", constant)
-    badge = r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)/blob/main/cifar10_dcgan\.ipynb"
+    badge = r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)/blob/[^)]+/cifar10_dcgan\.ipynb"
     expected = [address] if address else []
     assert re.findall(badge, READMES[0].read_text(encoding="utf-8")) == expected
     assert re.findall(badge, texts[0]) == expected
