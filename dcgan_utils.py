@@ -5,7 +5,9 @@ picture is uint8 (height, width, 3). With a `path`, figures are written as PNG a
 raises ValueError, and a file that cannot be written RuntimeError.
 """
 
+import base64
 import contextlib
+import io
 import json
 import math
 import re
@@ -27,7 +29,7 @@ from dcgan.diagram import DISCRIMINATOR, GENERATED, REAL
 from dcgan.files import atomic_path
 from dcgan.gan import GAN
 from dcgan.metrics import spearman_correlation
-from dcgan.pictures import MAX_PICTURE_PIXELS, check_pictures, read_picture, save_png
+from dcgan.pictures import MAX_PICTURE_PIXELS, check_pictures, png_bytes, read_picture, save_png
 from dcgan.pixels import as_array, check_whole, to_uint8
 from dcgan.quiet import tf
 
@@ -68,7 +70,7 @@ def join_pictures(pictures: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def generate_images(
-    generator: Any, noise: np.ndarray, labels: Any = None, batch_size: int = 500
+    generator: Any, noise: np.ndarray, labels: Any = None, batch_size: int = 250
 ) -> np.ndarray:
     """Generate uint8 images (N, height, width, channels), `batch_size` at a time.
 
@@ -160,6 +162,34 @@ def _paste(picture: np.ndarray, width: int) -> Figure:
     axis.imshow(picture, interpolation="nearest", aspect="auto")
     axis.axis("off")
     return figure
+
+
+class Picture:
+    """A picture for a notebook's output, with a text for readers who cannot see it.
+
+    The text is the output's plain text, and the alternative text in the image's metadata. (Markdown
+    would carry it further, but GitHub shows no image that is embedded in Markdown.)
+    """
+
+    def __init__(self, picture: Figure | np.ndarray | File, alt: str) -> None:
+        """Take a figure, a picture or a picture file; a figure becomes a JPEG, a third of a PNG."""
+        self.alt = alt
+        if isinstance(picture, Figure):
+            jpeg = io.BytesIO()
+            picture.savefig(jpeg, format="jpeg", pil_kwargs={"quality": 85})
+            self.kind, self.content = "image/jpeg", jpeg.getvalue()
+        elif isinstance(picture, np.ndarray):
+            self.kind, self.content = "image/png", png_bytes(picture)
+        else:
+            self.kind, self.content = (
+                f"image/{Path(picture).suffix[1:]}",
+                Path(picture).read_bytes(),
+            )
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        """Return the output's data and metadata, as Jupyter asks for them."""
+        content = base64.b64encode(self.content).decode()
+        return {self.kind: content, "text/plain": self.alt}, {self.kind: {"alt": self.alt}}
 
 
 def _save_figure(figure: Figure, path: File | None) -> Figure:

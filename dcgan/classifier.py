@@ -70,7 +70,7 @@ class Classifier:
     accuracy: float = math.nan  # share of the 10,000 CIFAR-10 test images whose class it predicts
     reference: FeatureStatistics | None = None  # of the features of the 50,000 training images
 
-    def predict(self, images: np.ndarray, batch_size: int = 500) -> Predictions:
+    def predict(self, images: np.ndarray, batch_size: int = 100) -> Predictions:
         """Predict classes of images as for `to_uint8`, coloured or grey, 8 x 8 pixels at least."""
         pixels = to_uint8(images)
         if min(pixels.shape[1:3]) < 8:

@@ -26,9 +26,9 @@ def feature_statistics(features: np.ndarray) -> FeatureStatistics:
     (features,) = _check_features(features)
     if len(features) < 2:
         raise ValueError("features must be those of at least 2 images")
-    features = features.astype(np.float64)
-    covariance = np.atleast_2d(np.cov(features, rowvar=False))
-    return FeatureStatistics(features.mean(axis=0), covariance, len(features))
+    mean = features.mean(axis=0, dtype=np.float64)
+    deviations = features - mean
+    return FeatureStatistics(mean, deviations.T @ deviations / (len(features) - 1), len(features))
 
 
 def _check_features(*parts: np.ndarray) -> list[np.ndarray]:
@@ -96,22 +96,21 @@ def kid_formula(
     return float(np.mean(values)), float(np.std(values))
 
 
-def pixel_frechet_distance(first: np.ndarray, second: np.ndarray, side: int = 8) -> float:
-    """Return the Fréchet distance between images reduced to side x side mean colours in [-1, 1].
+def pixel_statistics(images: np.ndarray, side: int = 8) -> FeatureStatistics:
+    """Return mean and covariance of images reduced to side x side mean colours in [-1, 1].
 
-    A network that was trained to tell classes apart sees shapes; this sees colours and layout.
-    Images are as for `to_uint8`, at least two; ValueError if `side` does not divide their sides.
+    A network that was trained to tell classes apart sees shapes; this sees colours and layout: the
+    Fréchet distance of two such statistics is the pixel Fréchet distance. Images are as for
+    `to_uint8`, at least two; ValueError if `side` does not divide their sides.
     """
     check_whole(side=(side, 1))
-    statistics = []
-    for pixels in (to_uint8(first), to_uint8(second)):
-        count, height, width, channels = pixels.shape
-        if height % side or width % side:
-            raise ValueError(f"{height} x {width} pixels have no {side} x {side} equal blocks")
-        blocks = pixels.reshape(count, side, height // side, side, width // side, channels)
-        means = blocks.mean(axis=(2, 4), dtype=np.float32).reshape(count, -1)
-        statistics.append(feature_statistics(means / 127.5 - 1))
-    return frechet_distance(*statistics)
+    pixels = to_uint8(images)
+    count, height, width, channels = pixels.shape
+    if height % side or width % side:
+        raise ValueError(f"{height} x {width} pixels have no {side} x {side} equal blocks")
+    blocks = pixels.reshape(count, side, height // side, side, width // side, channels)
+    means = blocks.mean(axis=(2, 4), dtype=np.float32)
+    return feature_statistics(means.reshape(count, -1) / 127.5 - 1)
 
 
 def classifier_scores(

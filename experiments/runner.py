@@ -31,9 +31,10 @@ def evaluate(lesson: SimpleNamespace, images: np.ndarray, intended: np.ndarray |
     """Return scores of images by the notebook's classifier."""
     metrics, predictions = lesson.metrics, lesson.classifier.predict(images)
     statistics = metrics.feature_statistics(predictions.features)
+    pixels = [metrics.pixel_statistics(each) for each in (images, lesson.x_train)]
     return {
         "distance": metrics.frechet_distance(statistics, lesson.classifier.reference),
-        "pixels": metrics.pixel_frechet_distance(images, lesson.x_train),
+        "pixels": metrics.frechet_distance(*pixels),
     } | metrics.classifier_scores(predictions.probabilities, intended)
 
 

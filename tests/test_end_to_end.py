@@ -80,11 +80,15 @@ def shipped_files() -> list[Path]:
     return [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
 
 
-def run_setup_cell(folder: Path, times: int, **environment: str) -> subprocess.CompletedProcess:
-    """Run the cell that looks for dcgan_utils.py in an otherwise empty folder, as Colab would."""
+def run_setup_cell(
+    folder: Path, times: int, published: str = "", branch: str = "", **environment: str
+) -> subprocess.CompletedProcess:
+    """Run the cell that looks for dcgan_utils.py in a folder, as Colab would."""
+    cell = re.sub(r'REPOSITORY = ".*"', f'REPOSITORY = "{published}"', tagged_cells("setup")[0])
+    cell = re.sub(r'BRANCH = ".*"', f'BRANCH = "{branch}"', cell)
     imports = "import dcgan.data, dcgan_utils\nprint(dcgan.data.__file__)"
     return subprocess.run(
-        [sys.executable, "-c", "\n".join([tagged_cells("setup")[0]] * times + [imports])],
+        [sys.executable, "-c", "\n".join([cell] * times + [imports])],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -94,26 +98,44 @@ def run_setup_cell(folder: Path, times: int, **environment: str) -> subprocess.C
 
 
 def test_setup_cell_says_what_to_do_without_an_address(tmp_path: Path) -> None:
-    if 'REPOSITORY = ""' not in tagged_cells("setup")[0]:
-        pytest.skip("the repository's address has been published")
     done = run_setup_cell(tmp_path, 1)
     assert "dcgan_utils.py is not beside this notebook. Clone the repository" in done.stderr
+    assert "training_checkpoints/baseline (28), training_checkpoints/improved (82)." in done.stderr
     assert not any(tmp_path.iterdir())
 
 
+def test_setup_cell_says_what_training_costs_where_only_the_code_is(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "dcgan_utils.py", tmp_path)
+    shutil.copytree(ROOT / "dcgan", tmp_path / "dcgan")
+    (tmp_path / "training_checkpoints" / "baseline").mkdir(parents=True)
+    done = run_setup_cell(tmp_path, 1)
+    assert done.returncode == 0, done.stderr
+    assert "Trained networks are missing. Clone the repository" in done.stdout
+    assert "classifier.npz (10), training_checkpoints/feature_network.npz (4), " in done.stdout
+    assert "baseline" not in done.stdout
+
+
 def test_setup_cell_fetches_the_repository_once(tmp_path: Path) -> None:
-    origin, colab = tmp_path / "origin", tmp_path / "content"
-    colab.mkdir()
+    origin = tmp_path / "origin"
     subprocess.run(["git", "init", "--quiet", origin], check=True)
     shutil.copy(ROOT / "dcgan_utils.py", origin)
     shutil.copytree(ROOT / "dcgan", origin / "dcgan")
     git = ["git", "-C", origin, "-c", "user.name=a", "-c", "user.email=a@example.org"]
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "--quiet", "-m", "Add the helpers"], check=True)
-    done = run_setup_cell(colab, 2, DCGAN_REPOSITORY=f"file://{origin}")
-    assert done.returncode == 0, done.stderr
-    assert str(colab / "cifar10_dcgan" / "dcgan" / "data.py") in done.stdout
-    assert [path.name for path in colab.iterdir()] == ["cifar10_dcgan"]
+    subprocess.run([*git, "branch", "topic"], check=True)
+    address = f"file://{origin}"
+    for name, options in (
+        ("environment", {"DCGAN_REPOSITORY": address, "branch": "none"}),
+        ("published", {"published": address, "branch": "topic"}),
+    ):
+        colab = tmp_path / name
+        colab.mkdir()
+        done = run_setup_cell(colab, 2, **options)
+        assert done.returncode == 0, done.stderr
+        assert str(colab / "cifar10_dcgan" / "dcgan" / "data.py") in done.stdout
+        assert [path.name for path in colab.iterdir()] == ["cifar10_dcgan"]
+    assert "ref: refs/heads/topic" in (colab / "cifar10_dcgan" / ".git" / "HEAD").read_text()
     wrong = run_setup_cell(tmp_path, 1, DCGAN_REPOSITORY=f"file://{tmp_path}/none")
     assert "cannot be fetched; check the address in REPOSITORY" in wrong.stderr
 

@@ -69,11 +69,13 @@ def test_pixels_of_anything(images: Any) -> None:
 @fuzzed
 @given(first=any_input, second=any_input, number=any_number)
 def test_metrics_of_anything(first: Any, second: Any, number: Any) -> None:
-    statistics = result_or_error(lambda: metrics.feature_statistics(first))
-    if statistics is not None:
-        assert math.isfinite(metrics.frechet_distance(statistics, statistics))
+    for statistics in (
+        result_or_error(lambda: metrics.feature_statistics(first)),
+        result_or_error(lambda: metrics.pixel_statistics(first, number)),
+    ):
+        if statistics is not None:
+            assert math.isfinite(metrics.frechet_distance(statistics, statistics))
     for result in (
-        result_or_error(lambda: metrics.pixel_frechet_distance(first, second, number)),
         result_or_error(lambda: metrics.kid_formula(first, second, 2, number)),
         result_or_error(lambda: metrics.spearman_correlation(first, second)),
         result_or_error(lambda: metrics.smallest_pair_distance(first)),

@@ -79,6 +79,14 @@ def test_pictures_are_embedded(code_cells: list) -> None:
     assert all(content.startswith(PICTURE_TYPES[kind]) for kind, content in pictures)
 
 
+def test_pictures_have_a_text_for_readers_who_cannot_see_them(code_cells: list) -> None:
+    for cell in code_cells:
+        for output in cell.outputs:
+            for kind in PICTURE_TYPES.keys() & output.get("data", {}).keys():
+                assert len(output.metadata[kind]["alt"]) > 20
+                assert output.data["text/plain"] == output.metadata[kind]["alt"]
+
+
 def test_plots_and_first_picture_are_embedded_as_shipped(code_cells: list) -> None:
     pictures = {content for _, content in embedded(code_cells)}
     shipped = [run.history_plot for run in RUNS.values()]
@@ -144,7 +152,7 @@ def test_badge_and_address_name_the_same_repository(code_cells: list, texts: lis
     sources = "\n".join(cell.source for cell in code_cells)
     (constant,) = re.findall(r'^REPOSITORY = "(.*)"$', sources, re.MULTILINE)
     address = re.sub(r"^https://github\.com/|\.git$", "", constant)
-    badge = r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)/blob/main/cifar10_dcgan\.ipynb"
+    badge = r"colab\.research\.google\.com/github/([\w.-]+/[\w.-]+)/blob/[^)]+/cifar10_dcgan\.ipynb"
     expected = [address] if address else []
     assert re.findall(badge, READMES[0].read_text(encoding="utf-8")) == expected
     assert re.findall(badge, texts[0]) == expected

@@ -211,37 +211,45 @@ def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("address", "repository"),
+    ("address", "repository", "branch"),
     [
-        ("some-one/first.name", "some-one/first.name"),
-        ("https://github.com/owner/name", "owner/name"),
-        ("https://github.com/owner/name.git", "owner/name"),
-        ("https://github.com/owner/name/", "owner/name"),
-        ("git@github.com:owner/name.git", "owner/name"),
-        (" github.com/owner/na_me ", "owner/na_me"),
+        ("some-one/first.name", "some-one/first.name", "main"),
+        ("https://github.com/owner/name", "owner/name", "main"),
+        ("https://github.com/owner/name.git", "owner/name", "main"),
+        ("https://github.com/owner/name/?tab=readme-ov-file#start", "owner/name", "main"),
+        ("git@github.com:owner/name.git", "owner/name", "main"),
+        (" github.com/owner/na_me ", "owner/na_me", "main"),
+        ("https://github.com/owner/name/tree/topic/one", "owner/name", "topic/one"),
+        ("https://github.com/o/n/blob/v2/cifar10_dcgan.ipynb", "o/n", "v2"),
     ],
 )
+@pytest.mark.parametrize("chosen", ["", "other/one"])
 def test_publish_writes_badge_and_address(
     published: Path,
     address: str,
     repository: str,
+    branch: str,
+    chosen: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
     before = (published / "cifar10_dcgan.ipynb").read_bytes()
-    for repo, branch in (("other/other", "main"), (address, "topic/one")):
-        monkeypatch.setattr(sys, "argv", ["publish.py", f"--repo={repo}", f"--branch={branch}"])
+    for repo in ("first/first", address):
+        monkeypatch.setattr(sys, "argv", ["publish.py", f"--repo={repo}", f"--branch={chosen}"])
         publish.main()
-    page = f"google.com/github/{repository}/blob/topic/one/cifar10_dcgan.ipynb"
+    branch = chosen or branch
+    page = f"google.com/github/{repository}/blob/{branch}/cifar10_dcgan.ipynb"
     assert (published / "README.md").read_text(encoding="utf-8").count(page) == 1
     notebook = nbformat.read(published / "cifar10_dcgan.ipynb", as_version=4)
     assert notebook.cells[0].source.count(page) == 1
     sources = "\n".join(cell.source for cell in notebook.cells)
-    assert f'REPOSITORY = "https://github.com/{repository}.git"' in sources
-    assert "other/other" not in sources
-    assert "git commit" in capsys.readouterr().out
+    assert f'REPOSITORY = "https://github.com/{repository}.git"\nBRANCH = "{branch}"' in sources
+    assert "first/first" not in sources
+    printed = capsys.readouterr().out
+    assert f"git push https://github.com/{repository}.git HEAD:refs/heads/{branch}" in printed
+    assert printed.endswith(f"{page}\n")
     lines = (published / "cifar10_dcgan.ipynb").read_bytes().splitlines()
-    assert len(set(lines) - set(before.splitlines())) == 2
+    assert len(set(lines) - set(before.splitlines())) == 3
 
 
 def test_publish_writes_all_or_nothing(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
