@@ -14,10 +14,13 @@ PREPARE = +@$(MAKE) --silent --no-print-directory -C $(call quote,$(ROOT))
 SCRIPT = $(call quote,$(ROOT)/.venv/bin/python) $(call quote,$(ROOT)/scripts/$(1).py)
 WITH_SCRIPTS = $(IN_ROOT) PYTHONPATH=scripts:. TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python
 
+# Jupyter asks root, who is the only user of many containers, to say that it is meant.
+AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
+
 VARIANT_HERE = $(call given,--variant,VARIANT) $(call given,--output-dir,OUTPUT_DIR)
 
-.PHONY: help run lab train samples export judge experiment test test-slow lint format bench bench-torch \
-    notebook publish clean ready
+.PHONY: help run lab train samples export judge experiment test test-slow colab-test lint format \
+    bench bench-torch notebook publish clean ready
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' \
@@ -28,7 +31,7 @@ run: ready ## execute the notebook; the result lies in executed/
 
 lab: ready ## open the notebook in JupyterLab
 	$(PREPARE) .venv/lab-ready
-	@$(IN_ROOT) .venv/bin/python -m jupyterlab cifar10_dcgan.ipynb
+	@$(IN_ROOT) .venv/bin/python -m jupyterlab $(AS_ROOT) cifar10_dcgan.ipynb
 
 train: ready ## train in the terminal: VARIANT EPOCHS OUTPUT_DIR BACKUP_DIR FAST
 	@$(call SCRIPT,train) $(VARIANT_HERE) $(call given,--epochs,EPOCHS) \
@@ -54,8 +57,12 @@ test: lint ## lint, then run the tests that take seconds
 	$(IN_ROOT) .venv/bin/python -m pytest
 
 # All that prints a row of the table "What it survives", whether slow or not.
-test-slow: ready ## kill, interrupt and starve runs
+test-slow: ready ## kill, interrupt and starve runs; try JupyterLab in a browser, and Colab
+	$(PREPARE) .venv/lab-ready || true
 	$(IN_ROOT) .venv/bin/python -m pytest -s -m "slow or survives"
+
+colab-test: ready ## execute the notebook on Colab's versions, alone in an empty folder
+	$(IN_ROOT) .venv/bin/python -m pytest -m slow tests/test_colab.py
 
 lint: ready ## check the code style
 	$(IN_ROOT) .venv/bin/ruff check . && .venv/bin/ruff format --check .
@@ -78,7 +85,7 @@ publish: ready ## write the Colab badge and the repository's address: REPO BRANC
 	@$(call SCRIPT,publish) $(call given,--repo,REPO) $(call given,--branch,BRANCH)
 
 clean: ## delete environments, caches and executed/
-	$(IN_ROOT) rm -rf .venv .venv-torch .venv-judge executed .pytest_cache .ruff_cache .hypothesis
+	$(IN_ROOT) rm -rf .venv .venv-torch .venv-judge .venv-colab executed .pytest_cache .ruff_cache .hypothesis
 
 ready:
 	$(PREPARE) .venv/ready
@@ -97,11 +104,14 @@ ready:
 	.venv/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
-# PyTorch stays apart: only a benchmark and the judge use it.
+# PyTorch stays apart: only a benchmark and the judge use it. So do Colab's versions.
 .venv-torch/ready: benchmarks/torch_requirements.txt
 .venv-judge/ready: scripts/judge_requirements.txt
-.venv-torch/ready .venv-judge/ready:
-	@echo "Installing PyTorch in $(@D) …"
+.venv-colab/ready: tests/colab_requirements.txt
+.venv-colab/ready: PYTHON = $(shell for python in python3.13 ~/.pyenv/versions/3.13*/bin/python \
+    python3; do $$python -c "" 2>/dev/null && echo $$python && break; done)
+.venv-torch/ready .venv-judge/ready .venv-colab/ready:
+	@echo "Installing the packages of $< in $(@D) …"
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --requirement $<
 	@touch $@

@@ -1,5 +1,6 @@
 """Pictures: known layouts, file round trips, figures, and inputs that must be refused."""
 
+import base64
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -139,6 +140,22 @@ def test_class_rows_show_every_pixel_beside_the_names(pixels: np.ndarray, tmp_pa
     drawn, grid = read_picture(tmp_path / "rows.png"), utils.image_grid(pixels, 3, scale=4)
     assert np.array_equal(drawn[:, -grid.shape[1] :], grid)
     assert drawn[:, : -grid.shape[1]].min() < 100
+
+
+@pytest.mark.parametrize("kind", ["figure", "picture", "file"])
+def test_an_embedded_picture_is_whole_and_says_what_it_shows(
+    pixels: np.ndarray, tmp_path: Path, kind: str
+) -> None:
+    shown = {"figure": utils.draw_panels({"a": pixels[0]}), "picture": pixels[0]}
+    shown["file"] = save_png(pixels[0], tmp_path / "it.png")
+    text = utils.embed(shown[kind], "six dots").data
+    found = re.fullmatch(r"!\[six dots\]\(data:image/(png|jpeg);base64,(.+)\)", text)
+    picture = iio.imread(base64.b64decode(found[2]), extension=f".{found[1]}")
+    if kind == "figure":
+        width, height = shown[kind].canvas.get_width_height()
+        assert picture.shape == (height, width, 3)
+    else:
+        assert np.array_equal(picture, pixels[0])
 
 
 def test_figures_do_not_pile_up_in_pyplot(pixels: np.ndarray) -> None:
