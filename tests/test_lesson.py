@@ -193,10 +193,12 @@ def test_a_gif_is_displayed_unless_the_text_shows_it(shipped: bool, colab: bool)
     (cell,) = (source for source, _ in code_cells() if "def show_gif" in source)
     displayed: list[str] = []
     system = SimpleNamespace(modules={"google.colab"} if colab else {})
-    namespace = {"sys": system, "shipped_run": shipped, "Image": str, "display": displayed.append}
+    utils = SimpleNamespace(Picture=lambda path, alt: f"{path}: {alt}")
+    namespace = {"sys": system, "shipped_run": shipped, "utils": utils}
+    namespace["display"] = displayed.append
     exec(cell[: cell.index("\n\n\ngif = ")], namespace)
-    namespace["show_gif"]("a.gif")
-    assert displayed == ([] if shipped and not colab else ["a.gif"])
+    namespace["show_gif"]("a.gif", "six dots")
+    assert displayed == ([] if shipped and not colab else ["a.gif: six dots"])
 
 
 @CHANGED

@@ -148,9 +148,13 @@ def test_an_embedded_picture_is_whole_and_says_what_it_shows(
 ) -> None:
     shown = {"figure": utils.draw_panels({"a": pixels[0]}), "picture": pixels[0]}
     shown["file"] = save_png(pixels[0], tmp_path / "it.png")
-    text = utils.embed(shown[kind], "six dots").data
-    found = re.fullmatch(r"!\[six dots\]\(data:image/(png|jpeg);base64,(.+)\)", text)
-    picture = iio.imread(base64.b64decode(found[2]), extension=f".{found[1]}")
+    data, metadata = utils.Picture(shown[kind], "six dots")._repr_mimebundle_()
+    (mime,) = metadata
+    assert metadata == {mime: {"alt": "six dots"}}
+    assert data.keys() == {mime, "text/plain"}
+    assert data["text/plain"] == "six dots"
+    extension = mime.replace("image/", ".")
+    picture = iio.imread(base64.b64decode(data[mime]), extension=extension)
     if kind == "figure":
         width, height = shown[kind].canvas.get_width_height()
         assert picture.shape == (height, width, 3)
