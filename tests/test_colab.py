@@ -43,6 +43,7 @@ def colab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text(text)
+    # What is committed: the code that Colab would fetch.
     subprocess.run(["git", "clone", "--quiet", "--bare", ROOT, tmp_path / "origin.git"], check=True)
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
