@@ -90,8 +90,9 @@ def test_pictures_have_a_text_for_readers_who_cannot_see_them(code_cells: list) 
 def test_no_output_is_empty(code_cells: list) -> None:
     for cell in code_cells:
         for output in cell.outputs:
-            shown = [output.text] if "text" in output else output.data.values()
-            assert any(re.sub(r"<[^>]*>", "", text).strip() for text in shown), cell.source
+            data = dict(output.get("data", {"text/plain": output.get("text")}))
+            data["text/html"] = re.sub(r"<[^>]*>", "", data.get("text/html", "none"))
+            assert all(content.strip() for content in data.values()), cell.source
 
 
 def test_plots_and_first_picture_are_embedded_as_shipped(code_cells: list) -> None:
