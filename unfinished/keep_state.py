@@ -1,4 +1,4 @@
-"""Keep or bring back the state of the improved training in half precision: keep_state.py pack|unpack RUN_DIR FILE."""
+"""Keep or bring back the state of the improved training in half precision: keep_state.py, run in the root: pack|unpack RUN_DIR FILE."""
 import json, shutil, sys
 from pathlib import Path
 sys.path.insert(0, "scripts")
