@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from dcgan import backup, checkpoints, devices, files
+from dcgan.dataset import DataSet
 from dcgan.diagram import DISCRIMINATOR, GENERATED, REAL
 from dcgan.files import atomic_path
 from dcgan.gan import GAN
@@ -36,12 +37,16 @@ History = list[dict[str, float]]
 DPI = 80  # of figures: a notebook embeds them, so size matters
 
 
-def image_grid(images: np.ndarray, columns: int = 4, scale: int = 2, gap: int = 2) -> np.ndarray:
+def image_grid(
+    images: np.ndarray, columns: int = 4, scale: int | None = None, gap: int = 2
+) -> np.ndarray:
     """Lay an image batch out as one picture, row by row on white.
 
-    All numbers are whole: images a row, enlargement of each pixel, white pixels around each image.
+    All numbers are whole: images a row, enlargement of each pixel (None: 2 for images of less than
+    64 pixels, else 1), white pixels around each image.
     """
     pixels = to_uint8(images)
+    scale = (2 if pixels.shape[2] < 64 else 1) if scale is None else scale
     check_whole(columns=(columns, 1), scale=(scale, 1), gap=(gap, 0))
     height, width = pixels.shape[1] * scale + gap, pixels.shape[2] * scale + gap
     rows = math.ceil(len(pixels) / columns)
@@ -146,7 +151,8 @@ def draw_class_rows(images: Any, class_names: Sequence[str], path: File | None =
     right = (margin - 0.5 * font) / (grid.shape[1] + margin)
     for row, name in enumerate(class_names):
         middle = 1 - (row + 0.5) / len(class_names)
-        figure.text(right, middle, name, ha="right", va="center", fontsize=font * 72 / DPI)
+        style = {"ha": "right", "va": "center", "fontsize": font * 72 / DPI}
+        figure.text(right, middle, name, parse_math=False, **style)
     return _save_figure(figure, path)
 
 
@@ -355,18 +361,28 @@ def format_scores(
 BACKUP_SECONDS = 300  # from one backup to the next: a drive needs a while for 40 MB
 
 
-def choose_output_dir(wanted: str | Path, *, fast: bool, from_scratch: bool) -> Path:
+def choose_output_dir(
+    wanted: File, *, fast: bool, from_scratch: bool, data: DataSet | None = None
+) -> Path:
     """Choose where a run keeps its files, so that shipped results are never overwritten.
 
     Unless one is `wanted`, a fresh run gets the next free `runs/from_scratch_001`, …, a smoke run
-    `runs/fast`, and a usual one the current folder. Raises ValueError if a fresh run is wanted in a
-    folder that already holds checkpoints.
+    `runs/fast`, and a usual one the current folder; with other data than the shipped runs', they
+    get `runs/NAME_from_scratch_001`, …, `runs/NAME_fast` and `runs/NAME`. Raises ValueError if a
+    fresh run is wanted in a folder that already holds checkpoints, or a run among its own data.
     """
-    if not wanted and from_scratch:
-        return files.next_free_folder("runs", "from_scratch")
-    if not wanted:
-        return Path("runs/fast" if fast else ".")
-    folder = Path(wanted).expanduser()
+    other = data is not None and data.source != "cifar10"
+    names = [data.name] if other else []
+    if wanted:
+        folder = Path(wanted).expanduser()
+    elif from_scratch:
+        folder = files.next_free_folder("runs", "_".join([*names, "from_scratch"]))
+    elif fast:
+        folder = Path("runs", "_".join([*names, "fast"]))
+    else:
+        folder = Path("runs", *names) if other else Path()
+    if other and folder.resolve().is_relative_to(Path(data.source).expanduser().resolve()):
+        raise ValueError(f"{folder} is within the data: choose another OUTPUT_DIR")
     if from_scratch and (folder / "training_checkpoints").exists():
         raise ValueError(
             f"FROM_SCRATCH is set, but {folder} holds checkpoints already. "
@@ -520,9 +536,14 @@ class Run:
             theirs, ours = dict(json.loads(stored)), self.settings
         except (ValueError, TypeError) as error:
             raise RuntimeError(f"{place} is damaged ({error}); bring it back.") from error
-        names = [k for k in sorted({**theirs, **ours}) if theirs.get(k) != ours.get(k)]
+        names = [
+            name
+            for name in sorted({**theirs, **ours})
+            if _without_folder(theirs.get(name)) != _without_folder(ours.get(name))
+        ]
         if names:
-            listed = ", ".join(f"{k} = {theirs.get(k)!r} (here {ours.get(k)!r})" for k in names)
+            pairs = ((k, theirs.get(k), ours.get(k)) for k in names)
+            listed = ", ".join(f"{k} = {a!r:.80} (here {b!r:.80})" for k, a, b in pairs)
             raise RuntimeError(
                 f"By {place}, {self.name} is trained with {listed}. Set this back, or train in a "
                 "folder of its own: FROM_SCRATCH = True, or another OUTPUT_DIR."
@@ -552,6 +573,11 @@ class Run:
             parts = (self.samples, self.history_file, self.checkpoints)
             backup.write_zip(self.backup, self.output_dir, parts)
             print(f"{self.name}: backed up epoch {self.epoch} in {self.backup}")
+
+
+def _without_folder(value: Any) -> Any:
+    """Return the last part of a path, whose folder may have moved, and all else as it is."""
+    return Path(value).name if isinstance(value, str) else value
 
 
 class Training:

@@ -146,6 +146,11 @@ def load_data(
             f"{at_least}: add pictures, or make BATCH_SIZE smaller"
         )
     data = replace(found, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    if data.source not in KNOWN:
+        print(
+            f"{data.name}: {len(x_train):,} images for training and {len(x_test):,} for tests, of "
+            f"{len(data.class_names)} classes: {', '.join(data.class_names)}"
+        )
     if not data.labelled:
         print(
             f"{data.name} has no labels: the improved variant learns no classes, and features are "

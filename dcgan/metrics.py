@@ -100,16 +100,20 @@ def pixel_frechet_distance(first: np.ndarray, second: np.ndarray, side: int = 8)
     """Return the Fréchet distance between images reduced to side x side mean colours in [-1, 1].
 
     A network that was trained to tell classes apart sees shapes; this sees colours and layout.
-    Images are as for `to_uint8`, at least two; ValueError if `side` does not divide their sides.
+    Blocks whose sides `side` does not divide differ by a pixel. Images are as for `to_uint8`, at
+    least two, of `side` pixels or more.
     """
     check_whole(side=(side, 1))
     statistics = []
     for pixels in (to_uint8(first), to_uint8(second)):
-        count, height, width, channels = pixels.shape
-        if height % side or width % side:
-            raise ValueError(f"{height} x {width} pixels have no {side} x {side} equal blocks")
-        blocks = pixels.reshape(count, side, height // side, side, width // side, channels)
-        means = blocks.mean(axis=(2, 4), dtype=np.float32).reshape(count, -1)
+        if min(pixels.shape[1:3]) < side:
+            raise ValueError(f"images must have {side} x {side} pixels, got {pixels.shape}")
+        for axis in (1, 2):
+            edges = np.linspace(0, pixels.shape[axis], side + 1).astype(int)
+            sums = np.add.reduceat(pixels, edges[:-1], axis, dtype=np.float32)
+            lengths = np.diff(edges).astype(np.float32)
+            pixels = sums / np.expand_dims(lengths, [k for k in range(4) if k != axis])
+        means = pixels.reshape(len(pixels), -1)
         statistics.append(feature_statistics(means / 127.5 - 1))
     return frechet_distance(*statistics)
 

@@ -71,7 +71,7 @@ def build(
         )
     names["feature_maps"] = lambda images: [lesson.feature_maps(images)[k] for k in maps]
     seen = [lesson.feature_maps.outputs[k] for k in maps]
-    classes = len(lesson.CIFAR10_CLASSES)
+    classes = len(lesson.CLASS_NAMES)
     sizes = lesson.LATENT_DIM, lesson.IMAGE_SHAPE, lesson.GENERATOR_WIDTH, classes
     generator = lesson.build_improved_generator(*sizes)
     discriminator = lesson.build_improved_discriminator(seen, classes)

@@ -1,5 +1,6 @@
 """Run chosen cells of the notebook as plain Python, so that its code exists only once."""
 
+import json
 import linecache
 import os
 import sys
@@ -48,6 +49,12 @@ def run_cells(
                     raise ValueError(f"the notebook has no parameter {', '.join(unknown)}")
                 namespace.update(parameters)
     return namespace
+
+
+def read_settings(output_dir: str | None, variant: str) -> dict[str, Any]:
+    """Return the parameters that a run was trained with; none if nothing has been trained."""
+    file = Path(output_dir or ROOT, "training_checkpoints", variant, "settings.json")
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def variants() -> list[str]:

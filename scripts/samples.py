@@ -1,13 +1,13 @@
 """Generate images by a trained variant and write them as one .npz file: `make samples`."""
 
-import json
 import os
 from pathlib import Path
 
 import numpy as np
 from command import Options, absolute, one_sentence
-from notebook import ROOT, run_cells, variants
+from notebook import read_settings, run_cells, variants
 
+from dcgan.dataset import without_images
 from dcgan.files import atomic_path
 from dcgan.pixels import check_whole
 
@@ -20,12 +20,6 @@ def choose_file(text: str) -> Path:
     if not os.access(path.parent, os.W_OK):
         raise ValueError(f"OUT: there is no folder {path.parent} that you may write to")
     return path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
-
-
-def read_settings(output_dir: str | None, variant: str) -> dict:
-    """Return the parameters that a run was trained with; none if nothing has been trained."""
-    file = Path(output_dir or ROOT, "training_checkpoints", variant, "settings.json")
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 @one_sentence("make samples")
@@ -42,15 +36,17 @@ def main() -> None:
     check_whole(N=(options.count, 1), SEED=(options.seed, 0))
     out = choose_file(options.out)
 
-    parameters = read_settings(options.output_dir, options.variant)
-    parameters |= {"FAST": False, "OUTPUT_DIR": options.output_dir or ""}
-    tags = ("setup", "parameters", "definitions", f"variant:{options.variant}")
-    names = run_cells(*tags, **parameters)
+    names = run_cells("setup", "parameters", FAST=False, OUTPUT_DIR=options.output_dir or "")
+    names.update(read_settings(options.output_dir, options.variant))
+    described = (names[name] for name in ("DATA", "IMAGE_SHAPE", "CLASS_NAMES"))
+    names["data"] = without_images(*described)  # they may be gone, and are not needed
+    run_cells("definitions", f"variant:{options.variant}", namespace=names)
     gan, run = names[options.variant], names[f"{options.variant}_run"]
+    labelled = gan.conditional and names["data"].labelled
     noise, labels = names["draw_inputs"](options.count, options.seed)
     if options.class_name:
-        classes = list(names["CIFAR10_CLASSES"])
-        if not gan.conditional:
+        classes = list(names["CLASS_NAMES"])
+        if not labelled:
             raise ValueError(f"CLASS: {options.variant} knows no classes, try VARIANT=improved")
         if options.class_name not in classes:
             raise ValueError(f"CLASS is one of {', '.join(classes)}, not {options.class_name!r}")
@@ -60,7 +56,7 @@ def main() -> None:
             f"no checkpoint in {run.checkpoints}: train it with make train VARIANT={run.name}"
         )
     images = names["utils"].generate_images(gan.ema_generator, noise, labels)
-    labels = labels.astype(np.int64) if gan.conditional else np.full(options.count, -1)
+    labels = labels.astype(np.int64) if labelled else np.full(options.count, -1)
     with atomic_path(out) as temporary:
         np.savez(temporary, images=images, labels=labels)
     print(f"{options.count} images uint8 {images.shape[1:]} are in {out}")

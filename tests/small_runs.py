@@ -29,6 +29,7 @@ def definitions() -> SimpleNamespace:
         *("setup", "parameters", "definitions"),
         **{"PRECISION": "float32", "BATCH_SIZE": 8, "TRAIN_IMAGES": 24},
     )
+    names["feature_maps"] = names["make_feature_maps"]()
     names["measure_distance"] = lambda gan: float(np.std(gan.generator.weights[0]))
     return SimpleNamespace(**names)
 

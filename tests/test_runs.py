@@ -13,6 +13,7 @@ import tensorflow as tf
 from small_runs import IMAGES, LABELS, SETTINGS, Session, definitions, same, without_timings
 
 import dcgan_utils as utils
+from dcgan.dataset import without_images
 from dcgan.files import lock_file
 
 
@@ -180,6 +181,33 @@ def test_output_folders_protect_shipped_results(tmp_path: Path, monkeypatch) -> 
     Path("mine/training_checkpoints").mkdir(parents=True)
     with pytest.raises(ValueError, match="FROM_SCRATCH is set, but mine holds checkpoints already"):
         choose("mine", from_scratch=True)
+
+
+def test_other_data_have_other_folders(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    choose = partial(utils.choose_output_dir, fast=False, from_scratch=False)
+    for source, name in (("~/my pictures/", "my pictures"), ("a.npz", "a"), ("fashion_mnist",) * 2):
+        data = without_images(source, (28, 28, 1), ["a"])
+        assert choose("", data=data) == Path("runs", name)
+        assert choose("", data=data, fast=True) == Path("runs", f"{name}_fast")
+        assert choose("", data=data, from_scratch=True) == Path("runs", f"{name}_from_scratch_001")
+        assert choose("mine", data=data) == Path("mine")
+    assert choose("", data=without_images("cifar10", (32, 32, 3), ["a"])) == Path()
+    among_them = without_images("runs/flowers", (28, 28, 1), ["a"])
+    for wanted in ("", "runs/flowers/out"):
+        with pytest.raises(ValueError, match=r"flowers.* is within the data: choose another"):
+            choose(wanted, data=among_them)
+
+
+@pytest.mark.parametrize(("source", "same"), [("/moved/nebulae", True), ("/old/galaxies", False)])
+def test_the_folder_of_the_data_may_move(tmp_path: Path, source: str, same: bool) -> None:
+    Session(tmp_path, settings={"DATA": "/old/nebulae", "CLASS_NAMES": ["a", "b"]}).train(1)
+    later = Session(tmp_path, settings={"DATA": source, "CLASS_NAMES": ["a", "b"]})
+    if same:
+        assert later.train(1)
+        return
+    with pytest.raises(RuntimeError, match=r"DATA = '/old/nebulae' \(here '/old/galaxies'\)\. Set"):
+        later.train(2)
 
 
 def test_a_run_goes_on_in_every_precision(tmp_path: Path) -> None:
