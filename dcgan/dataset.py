@@ -147,9 +147,10 @@ def load_data(
         )
     data = replace(found, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
     if data.source not in KNOWN:
+        classes = f", of {len(data.class_names)} classes: {', '.join(data.class_names)}"
         print(
-            f"{data.name}: {len(x_train):,} images for training and {len(x_test):,} for tests, of "
-            f"{len(data.class_names)} classes: {', '.join(data.class_names)}"
+            f"{data.name}: {len(x_train):,} images for training and {len(x_test):,} for tests"
+            f"{classes if data.labelled else ''}"
         )
     if not data.labelled:
         print(

@@ -38,7 +38,10 @@ def test_subfolders_are_classes_and_junk_is_named(
     folder: Path, capsys: pytest.CaptureFixture
 ) -> None:
     data = load_data(folder, 28)
-    (line,) = capsys.readouterr().out.splitlines()
+    line, summary = capsys.readouterr().out.splitlines()
+    assert summary == (
+        "mine: 54 images for training and 6 for tests, of 3 classes: blue, green, red"
+    )
     assert line.startswith("3 files are left out: green/")
     for reason in ("cut off.png (", "empty.png (no picture", "notes.txt (no picture of a known f"):
         assert f"green/{reason}" in line
