@@ -10,6 +10,7 @@ import json
 import math
 import re
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from dcgan.quiet import tf
 File = str | Path
 History = list[dict[str, float]]
 
+# Class names may be in any script; what a font lacks is drawn as a box.
+warnings.filterwarnings("ignore", "Glyph .* missing from font")
 DPI = 80  # of figures: a notebook embeds them, so size matters
 
 

@@ -72,6 +72,7 @@ class Classifier:
     accuracy: float = math.nan  # share of the test images whose class it predicts
     known_reference: FeatureStatistics | None = None  # `reference`, if it is known already
     images: np.ndarray | None = None  # those of the reference, if not
+    trained_on: str = ""  # the data in words; empty for what comes with the repository
 
     @functools.cached_property
     def reference(self) -> FeatureStatistics:
@@ -155,7 +156,7 @@ def train_classifier(
     accuracy = float(np.mean(untested.predict(data.x_test).classes == data.y_test))
     print(f"{title}: {accuracy:.1%} of the {len(data.y_test):,} test images right")
     reference = feature_statistics(untested.predict(data.x_train).features)
-    return Classifier(model, accuracy, reference)
+    return Classifier(model, accuracy, reference, trained_on=data.in_words)
 
 
 def freeze(network: keras.Model, outputs: int, dtype: str) -> keras.Model:
@@ -189,21 +190,23 @@ def freeze(network: keras.Model, outputs: int, dtype: str) -> keras.Model:
 def save_classifier(classifier: Classifier, path: str | Path) -> None:
     """Write a classifier as one .npz file of plain numbers; RuntimeError if that is impossible."""
     weights = {f"weight_{k:02d}": w for k, w in enumerate(classifier.model.get_weights())}
+    facts = {"accuracy": classifier.accuracy, "trained_on": classifier.trained_on}
     with atomic_path(path) as temporary:
-        np.savez(temporary, accuracy=classifier.accuracy, **weights, **vars(classifier.reference))
+        np.savez(temporary, **facts, **weights, **vars(classifier.reference))
 
 
 def load_classifier(path: str | Path, build: Build = build_classifier) -> Classifier:
     """Read what `save_classifier` wrote; RuntimeError if missing, damaged or of another network."""
     try:
         arrays = read_arrays(path)
+        trained_on = str(arrays.pop("trained_on", ""))
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise ValueError("it holds NaN or infinity")
         weights = [arrays[name] for name in sorted(arrays) if name.startswith("weight_")]
         model = build("float32", weights[-1].size)
         model.set_weights(weights)
         reference = FeatureStatistics(arrays["mean"], arrays["covariance"], int(arrays["count"]))
-        return Classifier(model, float(arrays["accuracy"]), reference)
+        return Classifier(model, float(arrays["accuracy"]), reference, trained_on=trained_on)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise RuntimeError(
             f"{path} is damaged or of another network ({error}). Delete it to train one anew."
@@ -233,9 +236,9 @@ def restore_or_train_classifier(
         raise RuntimeError(f"{path} is missing: bring it back, or train it with make train")
     if not data.labelled:
         return replace(classifier, known_reference=None, images=data.x_train)
-    if not shipped and count not in (0, classifier.reference.count):
+    if not shipped and count and classifier.trained_on != data.in_words:
         raise RuntimeError(
-            f"{path} was trained on {classifier.reference.count:,} images, and here are {count:,}: "
-            "choose another OUTPUT_DIR, or delete this file to train it anew."
+            f"{path} was trained on {classifier.trained_on}, and here are {data.in_words}: choose "
+            "another OUTPUT_DIR, or delete this file to train it anew."
         )
     return classifier

@@ -62,6 +62,15 @@ class DataSet:
         """Whether there are classes to tell apart."""
         return len(self.class_names) > 1
 
+    @property
+    def in_words(self) -> str:
+        """What a network that was trained on these data has seen."""
+        side, _, channels = self.image_shape
+        return (
+            f"{len(self.x_train):,} images of {self.title} ({side} x {side} x {channels}, classes "
+            f"{', '.join(self.class_names)})"
+        )
+
     def examples(self, count: int = 10) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return `count` training images of each of the first ten classes, and their names.
 

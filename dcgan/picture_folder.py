@@ -26,7 +26,7 @@ def find_classes(folder: Path) -> dict[str, list[Path]]:
     if not folders:
         if not files:
             raise ValueError(f"the folder {folder} holds no pictures")
-        return {folder.resolve().name: files}
+        return {_printable(folder.resolve().name): files}
     if pictures := [file.name for file in files if has_picture_suffix(file)]:
         raise ValueError(
             f"{folder} holds pictures ({pictures[0]}) beside subfolders ({folders[0].name}): move "
@@ -34,15 +34,21 @@ def find_classes(folder: Path) -> dict[str, list[Path]]:
         )
     classes = {}
     for subfolder in folders:
-        classes[subfolder.name], deeper = _list(subfolder)
+        name = _printable(subfolder.name)
+        classes[name], deeper = _list(subfolder)
         if deeper:
             raise ValueError(
                 f"{subfolder} holds the subfolder {deeper[0].name}: name the folder whose "
                 "subfolders are the classes and hold pictures only"
             )
-        if not classes[subfolder.name]:
+        if not classes[name]:
             raise ValueError(f"{subfolder} holds no pictures: fill or remove it")
     return classes
+
+
+def _printable(text: str) -> str:
+    """Return a text that may name a file whose name is not in UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _list(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -74,7 +80,7 @@ def read_pictures(
     started = told = time.monotonic()
     for number, (path, label, result) in enumerate(_read(files, side), start=1):
         if isinstance(result, ValueError):
-            left_out.append(f"{path.parent.name}/{path.name} ({result})")
+            left_out.append(_printable(f"{path.parent.name}/{path.name} ({result})"))
         else:
             images[len(labels)] = result
             labels.append(label)
@@ -86,7 +92,9 @@ def read_pictures(
             print(f"  {number:,} of {len(files):,} files, {left:.0f} s left", flush=True)
     if left_out:
         more = f" and {len(left_out) - NAMED:,} more" if left_out[NAMED:] else ""
-        print(f"{len(left_out):,} files are left out: {', '.join(left_out[:NAMED])}{more}")
+        print(
+            f"{len(left_out):,} of {number:,} files left out: {', '.join(left_out[:NAMED])}{more}"
+        )
     missing = [name for label, name in enumerate(classes) if label not in labels]
     if missing and number == len(files):
         raise ValueError(f"no file of {', '.join(missing)} can be read as a picture")

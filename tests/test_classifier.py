@@ -98,7 +98,10 @@ def test_labelled_data_have_a_classifier_of_their_own_which_is_kept_with_the_run
     assert np.array_equal(restored.predict(data.x_test).features, predictions.features)
     assert np.array_equal(restored.reference.covariance, trained.reference.covariance)
     other = discs(count - 8, channels, classes)
-    with pytest.raises(RuntimeError, match=rf"was trained on {count} images, and here are"):
+    message = (
+        rf"was trained on {count} images of discs \(20 x 20 x {channels}, classes 0, 1, .*\), and"
+    )
+    with pytest.raises(RuntimeError, match=message + f" here are {count - 8} images of"):
         room.restore_or_train_classifier("classifier", other, folder)
     with pytest.raises(RuntimeError, match=r"classifier.npz is missing: bring it back"):
         room.restore_or_train_classifier("classifier", described, tmp_path / "new")

@@ -1,11 +1,14 @@
 """The door: what is taken as a data set, and what is refused in a sentence."""
 
+import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from own_pictures import COLOURS, add_junk, write_folder
 
+import dcgan_utils as utils
 from dcgan import data as known_data
 from dcgan.dataset import SIDES, DataSet, find_data, load_data, without_images
 
@@ -42,7 +45,7 @@ def test_subfolders_are_classes_and_junk_is_named(
     assert summary == (
         "mine: 54 images for training and 6 for tests, of 3 classes: blue, green, red"
     )
-    assert line.startswith("3 files are left out: green/")
+    assert line.startswith("3 of 63 files left out: green/")
     for reason in ("cut off.png (", "empty.png (no picture", "notes.txt (no picture of a known f"):
         assert f"green/{reason}" in line
     assert data.x_train.shape == (54, 28, 28, 3)
@@ -223,3 +226,16 @@ def test_named_data_are_described_and_a_few_of_them_need_no_network(
 def test_a_description_may_come_from_a_file_of_settings() -> None:
     data = without_images("/gone/nebulae", [64, 64, 3], ["a", "b"])
     assert (data.name, data.image_shape, data.class_names) == ("nebulae", (64, 64, 3), ("a", "b"))
+
+
+def test_names_may_be_in_any_script_and_encoding(tmp_path: Path, capsys) -> None:
+    write_folder(tmp_path, 5, ["강아지"])
+    other = tmp_path / os.fsdecode(b"\xb0\xad")  # EUC-KR, as old archives have it
+    (tmp_path / "강아지").rename(other)
+    write_folder(tmp_path, 5, ["강아지"])
+    (other / "\udcb0.txt").touch()
+    data = load_data(tmp_path, 20)
+    assert data.class_names == ("강아지", "\\udcb0\\udcad")
+    json.dumps(data.class_names).encode()
+    capsys.readouterr().out.encode()
+    utils.draw_class_rows(*data.examples(2), tmp_path / "rows.png")
