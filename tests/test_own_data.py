@@ -27,7 +27,8 @@ from dcgan.pictures import read_picture
 def test_all_heads_have_the_same_places_at_every_size(side: int, places: int) -> None:
     sides = [side, side, *(-(-side // 2**k) for k in (1, 2, 3))]
     maps = [keras.Input((each, each, 3)) for each in sides]
-    discriminator = definitions().build_improved_discriminator(maps, 2)
+    names = definitions()
+    discriminator = names.build_improved_discriminator(maps, names.HEADS, 2)
     assert discriminator.output.shape == (None, 5, places)
 
 
@@ -46,7 +47,7 @@ def describe(
 
     def untrained(data: DataSet, **_: object) -> classifier.Classifier:
         network = classifier.Classifier(classifier.build_classifier("float32", 2))
-        return replace(network, images=data.x_train, accuracy=0.5)
+        return replace(network, images=data.x_train, accuracy=0.5, trained_on=data.in_words)
 
     monkeypatch.setattr(classifier, "train_classifier", untrained)
 
