@@ -8,12 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from notebook import code_cells
-from small_runs import IMAGES as PIXELS
-from small_runs import LABELS as CLASSES
 from small_runs import Session, definitions
-
-import dcgan_utils as utils
 
 Lesson = Callable[..., SimpleNamespace]
 SHAPES = [(28, 28, 1), (32, 32, 3), (64, 64, 3)]
@@ -185,18 +180,3 @@ def test_settings_of_a_run_are_the_notebooks_parameters(lesson: Lesson, tmp_path
 def test_impossible_parameters_are_refused_at_the_start(lesson: Lesson) -> None:
     with pytest.raises(ValueError, match="TRAIN_IMAGES must be a whole number of at least 64"):
         lesson(TRAIN_IMAGES=50, BATCH_SIZE=64)
-
-
-def test_the_notebooks_own_variant_trains(tmp_path, names: SimpleNamespace) -> None:
-    (cell,) = (source for source, _ in code_cells() if "def hinge_train_step" in source)
-    namespace = vars(names) | {"GENERATOR_WIDTH": 4, "DISCRIMINATOR_WIDTH": 4}
-    definition = cell[: cell.index("\n\n\nhinge = ")]
-    exec(definition, namespace)
-    session = Session(tmp_path, "hinge")
-    step = names.compile_step(namespace["hinge_train_step"], session.gan, names.LATENT_DIM, 1)
-    before = weights(session.gan.generator)
-    history = names.train(session.gan, session.run, step, PIXELS, CLASSES, 1)
-    assert len(history) == 1
-    assert session.run.sample(1).exists()
-    assert utils.load_history(session.run.history_file) == history
-    assert differ(before, session.gan.generator)
