@@ -176,17 +176,17 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
         images = arrays["images"]
     except (ValueError, KeyError) as error:
         raise ValueError(f"{path} holds no array images ({error})") from error
-    check_images(images)
-    check_side(images.shape[1], f"the side of the images in {path}")
-    if "labels" not in arrays:
-        return images, np.zeros(len(images), np.int32), [path.stem]
-    labels = arrays["labels"]
-    names = arrays.get("class_names")
-    if names is None:
-        names = range(int(labels.max()) + 1) if labels.size else [path.stem]
-    names = [str(name) for name in names]
-    check_labels(labels, len(images), len(names))
-    return images, labels.astype(np.int32), names
+    try:
+        check_images(images)
+        check_side(images.shape[1], "the side of the images")
+        if "labels" not in arrays:
+            return images, np.zeros(len(images), np.int32), [path.stem]
+        labels = as_array(arrays["labels"], "labels")
+        names = arrays.get("class_names", np.arange(labels.max(initial=0) + 1)).tolist()
+        check_labels(labels, len(images), len(names))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return images, labels.astype(np.int32), [str(name) for name in names]
 
 
 def check_images(images: Any) -> None:
@@ -195,8 +195,8 @@ def check_images(images: Any) -> None:
     if images.dtype != np.uint8:
         low, high = (images.min(), images.max()) if images.size else (0, 0)
         raise ValueError(
-            f"images must be uint8 pixels in 0..255, got {images.dtype} in {low:g} to {high:g}: "
-            "scale them to 0..255, round them and convert them with astype(np.uint8)"
+            f"images must be uint8 pixels in 0..255, got {images.dtype} from {low:.3g} to "
+            f"{high:.3g}: scale them to 0..255, round them and convert them with astype(np.uint8)"
         )
     if images.ndim == 3:
         raise ValueError(

@@ -47,7 +47,8 @@ def main() -> None:
     if options.class_name:
         classes = list(names["CLASS_NAMES"])
         if not labelled:
-            raise ValueError(f"CLASS: {options.variant} knows no classes, try VARIANT=improved")
+            reason = "its data have no labels" if gan.conditional else "try VARIANT=improved"
+            raise ValueError(f"CLASS: {options.variant} knows no classes: {reason}")
         if options.class_name not in classes:
             raise ValueError(f"CLASS is one of {', '.join(classes)}, not {options.class_name!r}")
         labels = np.full_like(labels, classes.index(options.class_name))

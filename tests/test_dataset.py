@@ -168,14 +168,18 @@ def test_arrays_of_a_file_are_a_data_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "sentence"),
     [
-        ({"images": PIXELS / 255.0}, r"must be uint8 .*, got float64 in 0 to 1: scale them"),
-        ({"images": PIXELS / 127.5 - 1}, r"got float64 in -1 to 1: scale them to 0..255, round"),
+        ({"images": PIXELS / 255.0}, r"must be uint8 .*, got float64 from 0 to 1: scale them"),
+        ({"images": PIXELS / 127.5 - 1}, r"got float64 from -1 to 1: scale them to 0..255, round"),
         ({"images": PIXELS[..., 0]}, r"no channel axis, got \(40, 20, 20\): add it with images"),
         ({"images": PIXELS.repeat(4, axis=3)}, r"must be \(N, side, side, 1 or 3\), got"),
         ({"images": PIXELS[:, :8]}, r"must be \(N, side, side, 1 or 3\), got \(40, 8, 20, 1\)"),
-        ({"images": PIXELS[:, :17, :17]}, r"the side of the images .*got 17; possible are 16|20"),
+        (
+            {"images": PIXELS[:, :17, :17]},
+            r"side of the images must be .* got 17; possible are 20, 24",
+        ),
         ({"images": PIXELS, "labels": LABELS[:9]}, r"labels must be 40 integers, .* int64 \(9,\)"),
         ({"images": PIXELS, "labels": LABELS / 2}, r"labels must be 40 integers, .* float64"),
+        ({"images": PIXELS, "labels": LABELS.astype(str)}, r"labels must be an array of numbers"),
         ({"images": PIXELS, "labels": LABELS - 1}, r"labels must lie in 0 to 2, .* got -1 to 2"),
         (
             {"images": PIXELS, "labels": LABELS, "class_names": np.array(["a", "b"])},
