@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dcgan.data import KNOWN, load_few_images
+from dcgan.data import KNOWN, Split, load_few_images
 from dcgan.files import read_arrays
 from dcgan.picture_folder import find_classes, read_pictures, shuffle
 from dcgan.pixels import as_array
@@ -130,28 +130,15 @@ def load_data(
     not fetched: if it is not in the cache, stand-ins are drawn. What is special about the data is
     printed.
     """
-    found, path = find_data(source, image_size), Path(source).expanduser()
+    found = find_data(source, image_size)
     if found.source in KNOWN:
-        if few:
-            images, labels = load_few_images(found.source, 2 * at_most, seed)
-            train, test = (images, labels), (images[at_most:], labels[at_most:])
-        else:
-            train, test = KNOWN[found.source].load()
+        train, test = _load_known(found.source, at_most, seed, few)
     else:
-        wanted = at_most + max(2, at_most // 9)
-        if path.is_dir():
-            images, labels = read_pictures(find_classes(path), image_size, wanted, seed)
-        else:
-            images, labels, _ = _read_npz(path)
-            order = shuffle(labels, seed)[:wanted]
-            images, labels = images[order], labels[order]
-        rest = max(0, len(images) - max(2, len(images) // 10))
-        train, test = (images[:rest], labels[:rest]), (images[rest:], labels[rest:])
-    x_train, y_train = (part[:at_most] for part in train)
-    x_test, y_test = test
+        train, test = _load_own(Path(source).expanduser(), image_size, at_most, seed)
+    (x_train, y_train), (x_test, y_test) = [part[:at_most] for part in train], test
     if len(x_train) < at_least:
         raise ValueError(
-            f"{found.name} has {len(x_train)} images for training, fewer than BATCH_SIZE = "
+            f"{found.title} has {len(x_train)} images for training here, fewer than BATCH_SIZE = "
             f"{at_least}: add pictures, or make BATCH_SIZE smaller"
         )
     data = replace(found, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
@@ -167,6 +154,27 @@ def load_data(
             "those of networks that were trained on CIFAR-10."
         )
     return data
+
+
+def _load_known(name: str, at_most: int, seed: int, few: bool) -> tuple[Split, Split]:
+    """Load data that have a name, or a few of them without fetching any."""
+    if not few:
+        return KNOWN[name].load()
+    images, labels = load_few_images(name, 2 * at_most, seed)
+    return (images, labels), (images[at_most:], labels[at_most:])
+
+
+def _load_own(path: Path, image_size: int, at_most: int, seed: int) -> tuple[Split, Split]:
+    """Load the images of a folder or a file, and hold out a tenth."""
+    wanted = at_most + max(2, at_most // 9)
+    if path.is_dir():
+        images, labels = read_pictures(find_classes(path), image_size, wanted, seed)
+    else:
+        images, labels, _ = _read_npz(path)
+        order = shuffle(labels, seed)[:wanted]
+        images, labels = images[order], labels[order]
+    rest = max(0, len(images) - max(2, len(images) // 10))
+    return (images[:rest], labels[:rest]), (images[rest:], labels[rest:])
 
 
 def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
