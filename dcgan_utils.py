@@ -19,6 +19,7 @@ from typing import Any
 import imageio.v3 as iio
 import matplotlib
 import numpy as np
+from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -390,10 +391,19 @@ BACKUP_SECONDS = 300  # from one backup to the next: a drive needs a while for 4
 
 
 class Stopped(KeyboardInterrupt):
-    """The reader has stopped a training; Jupyter shows the sentence and no traceback."""
+    """The reader has stopped a training; the sentence says what is kept."""
 
-    def _render_traceback_(self) -> list[str]:
-        return [str(self)]
+
+def show_interrupt(
+    shell: Any, kind: type, error: KeyboardInterrupt, traceback: Any, tb_offset: int | None = None
+) -> None:
+    """Show a stopped cell as one sentence instead of a traceback; for `shell.set_custom_exc`."""
+    error._render_traceback_ = lambda: [str(error) or "Stopped. Run this cell again to go on."]
+    shell.showtraceback((kind, error, traceback), tb_offset=tb_offset)
+
+
+if shell := get_ipython():
+    shell.set_custom_exc((KeyboardInterrupt,), show_interrupt)
 
 
 class Run:

@@ -82,15 +82,29 @@ def test_the_sentence_counts_what_is_kept(
     assert session.train(1) == history
 
 
-def test_jupyter_shows_the_sentence_and_no_traceback(tmp_path: Path, capsys) -> None:
+@pytest.mark.parametrize(
+    ("cell", "sentence"),
+    [
+        (
+            "session.train(2, step)",
+            "Stopped; 0 epochs of tiny are kept. Run this again to go on.",
+        ),
+        ("signal.raise_signal(signal.SIGINT)", "Stopped. Run this cell again to go on."),
+    ],
+)
+def test_jupyter_shows_a_sentence_and_no_traceback(
+    tmp_path: Path, capsys, cell: str, sentence: str
+) -> None:
     session = Session(tmp_path)
     shell = InteractiveShell()
-    shell.user_ns.update(session=session, step=interrupted(session.quick_step, 2))
-    result = shell.run_cell("session.train(2, step)")
-    assert isinstance(result.error_in_exec, utils.Stopped)
+    shell.set_custom_exc((KeyboardInterrupt,), utils.show_interrupt)
+    step = interrupted(session.quick_step, 2)
+    shell.user_ns.update(session=session, step=step, signal=signal)
+    capsys.readouterr()
+    result = shell.run_cell(cell)
+    assert isinstance(result.error_in_exec, KeyboardInterrupt)
     shown = capsys.readouterr()
-    assert "Traceback" not in shown.out + shown.err
-    assert shown.out.strip() == "Stopped; 0 epochs of tiny are kept. Run this again to go on."
+    assert (shown.out + shown.err).strip() == sentence
 
 
 def test_an_error_in_the_loop_stays_what_it_is(tmp_path: Path) -> None:
