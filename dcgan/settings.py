@@ -75,6 +75,7 @@ RULES: dict[str, Rule] = {
     "IMPROVED_LEARNING_RATE": POSITIVE,
     "PENALTY": NOT_NEGATIVE,
     "PENALTY_INTERVAL": whole(1),
+    "CLASS_WEIGHT": NOT_NEGATIVE,
 }
 
 
