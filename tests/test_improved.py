@@ -56,6 +56,20 @@ def test_hinge_losses_at_known_logits(names: SimpleNamespace) -> None:
     assert [float(loss) for loss in names.hinge_losses(0 * real, 0 * fake)] == [0, 2]
 
 
+def test_class_loss_at_known_logits(names: SimpleNamespace) -> None:
+    labels = tf.one_hot([0, 1], 10)
+    assert float(names.class_loss(tf.zeros((2, 10)), labels)) == pytest.approx(np.log(10))
+    smoothed = 0.9 * labels + 0.01
+    entropy = -np.sum(smoothed[0] * np.log(smoothed[0]))
+    assert float(names.class_loss(tf.math.log(smoothed), labels)) == pytest.approx(entropy)
+    assert float(names.class_loss(20 * labels, labels)) > entropy  # too sure
+
+
+def test_classes_are_those_that_the_feature_network_predicts(names: SimpleNamespace) -> None:
+    maps = names.trained.model(IMAGES, training=False)
+    assert np.allclose(names.classify(maps[3]), maps[-1], atol=1e-4)
+
+
 def test_penalty_of_a_quadratic_is_the_squared_slope(names: SimpleNamespace) -> None:
     maps = [tf.constant(IMAGES), tf.constant(IMAGES[:, :4, :4])]
 
@@ -142,12 +156,13 @@ def test_one_step_trains_the_heads_and_the_generator_but_not_the_feature_network
     assert not any(np.array_equal(old, weight) for old, weight in heads)
 
 
-def test_penalty_is_due_every_so_many_steps_and_as_many_times_as_strong(
+def test_the_terms_of_both_losses_are_weighted_and_the_penalty_is_due_every_so_many_steps(
     names: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scope, targets = names.improved_train_step.__globals__, []
     monkeypatch.setitem(scope, "gradient_penalty", lambda *_: tf.constant(3.0))
     monkeypatch.setitem(scope, "apply_gradients", lambda *given: targets.append(float(given[2])))
+    monkeypatch.setitem(scope, "class_loss", lambda *_: tf.constant(2.0))
     gan, interval = small_gan(names), names.PENALTY_INTERVAL
     noise = tf.constant(names.draw_inputs(8, 0)[0])
     for step, times in ((0, interval), (1, 0), (interval - 1, 0), (2 * interval, interval)):
@@ -155,7 +170,8 @@ def test_penalty_is_due_every_so_many_steps_and_as_many_times_as_strong(
         metrics = names.improved_train_step(gan, tf.constant(IMAGES), tf.constant(LABELS), noise)
         penalty = targets[-1] - float(metrics["d_loss"])
         assert penalty == pytest.approx(times * names.PENALTY / 2 * 3, abs=1e-5)
-        assert targets[-2] == float(metrics["g_loss"])
+        class_term = targets[-2] - float(metrics["g_loss"])
+        assert class_term == pytest.approx(names.CLASS_WEIGHT * 2, abs=1e-5)
 
 
 def test_real_and_generated_images_are_flipped_independently(
