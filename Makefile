@@ -33,8 +33,9 @@ lab: ready ## open the notebook in JupyterLab
 	$(PREPARE) .venv/lab-ready
 	@$(IN_ROOT) .venv/bin/python -m jupyterlab $(AS_ROOT) cifar10_dcgan.ipynb
 
-train: ready ## train in the terminal: VARIANT EPOCHS OUTPUT_DIR BACKUP_DIR FAST
-	@$(call SCRIPT,train) $(VARIANT_HERE) $(call given,--epochs,EPOCHS) \
+train: ready ## train in the terminal: VARIANT DATA IMAGE_SIZE EPOCHS OUTPUT_DIR BACKUP_DIR FAST
+	@$(call SCRIPT,train) $(VARIANT_HERE) $(call given,--data,DATA) \
+	    $(call given,--image-size,IMAGE_SIZE) $(call given,--epochs,EPOCHS) \
 	    $(call given,--backup-dir,BACKUP_DIR) $(call given,--fast,FAST)
 
 samples: ready ## write samples as .npz: VARIANT N SEED CLASS OUT OUTPUT_DIR

@@ -12,6 +12,7 @@ import json
 import math
 import re
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from matplotlib.ticker import LogLocator
 from dcgan import backup, checkpoints, devices, files
 from dcgan.diagram import DISCRIMINATOR, GENERATED, REAL
 from dcgan.files import atomic_path
+from dcgan.folders import without_folder
 from dcgan.gan import GAN
 from dcgan.metrics import spearman_correlation
 from dcgan.pictures import MAX_PICTURE_PIXELS, check_pictures, png_bytes, read_picture, save_png
@@ -38,15 +40,21 @@ File = str | Path
 History = list[dict[str, float]]
 
 matplotlib.rcdefaults()  # a reader's matplotlibrc may ask for TeX or cut margins
+# Class names may be in any script; what a font lacks is drawn as a box.
+warnings.filterwarnings("ignore", "Glyph .* missing from font")
 DPI = 80  # of figures: a notebook embeds them, so size matters
 
 
-def image_grid(images: np.ndarray, columns: int = 4, scale: int = 2, gap: int = 2) -> np.ndarray:
+def image_grid(
+    images: np.ndarray, columns: int = 4, scale: int | None = None, gap: int = 2
+) -> np.ndarray:
     """Lay an image batch out as one picture, row by row on white.
 
-    All numbers are whole: images a row, enlargement of each pixel, white pixels around each image.
+    All numbers are whole: images a row, enlargement of each pixel (None: 2 for images of less than
+    64 pixels, else 1), white pixels around each image.
     """
     pixels = to_uint8(images)
+    scale = (2 if pixels.shape[2] < 64 else 1) if scale is None else scale
     check_whole(columns=(columns, 1), scale=(scale, 1), gap=(gap, 0))
     height, width = pixels.shape[1] * scale + gap, pixels.shape[2] * scale + gap
     rows = math.ceil(len(pixels) / columns)
@@ -151,7 +159,8 @@ def draw_class_rows(images: Any, class_names: Sequence[str], path: File | None =
     right = (margin - 0.5 * font) / (grid.shape[1] + margin)
     for row, name in enumerate(class_names):
         middle = 1 - (row + 0.5) / len(class_names)
-        figure.text(right, middle, name, ha="right", va="center", fontsize=font * 72 / DPI)
+        style = {"ha": "right", "va": "center", "fontsize": font * 72 / DPI}
+        figure.text(right, middle, name, parse_math=False, **style)
     return _save_figure(figure, path)
 
 
@@ -554,9 +563,14 @@ class Run:
             theirs, ours = dict(json.loads(stored)), self.settings
         except (ValueError, TypeError) as error:
             raise RuntimeError(f"{place} is damaged ({error}); bring it back.") from error
-        names = [k for k in sorted({**theirs, **ours}) if theirs.get(k) != ours.get(k)]
+        names = [
+            name
+            for name in sorted({**theirs, **ours})
+            if without_folder(theirs.get(name)) != without_folder(ours.get(name))
+        ]
         if names:
-            listed = ", ".join(f"{k} = {theirs.get(k)!r} (here {ours.get(k)!r})" for k in names)
+            pairs = ((k, theirs.get(k), ours.get(k)) for k in names)
+            listed = ", ".join(f"{k} = {a!r:.80} (here {b!r:.80})" for k, a, b in pairs)
             raise RuntimeError(
                 f"By {place}, {self.name} is trained with {listed}. Set this back, or train in a "
                 "folder of its own: FROM_SCRATCH = True, or another OUTPUT_DIR."

@@ -1,15 +1,15 @@
-"""A small classifier of CIFAR-10, whose features and probabilities measure generated images."""
+"""A small classifier, whose features and probabilities measure generated images."""
 
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dcgan.data import Split, load_cifar10
+from dcgan.dataset import DataSet, load_data
 from dcgan.devices import choose_precision
 from dcgan.files import atomic_path, read_arrays, require_folder
 from dcgan.layers import Adam, BatchNormalization
@@ -19,15 +19,17 @@ from dcgan.quiet import keras, tf
 
 FEATURES = 128  # numbers that describe an image
 BATCH_SIZE = 128  # of the training
-Build = Callable[[str], keras.Model]  # from a dtype policy; last outputs are features and logits
+LEAST_STEPS = 300  # of the training, so that few images are shown more often
+# From a dtype policy and a number of classes; the last two outputs are features and logits.
+Build = Callable[[str, int], keras.Model]
 
 
-def build_classifier(dtype: str = "float32") -> keras.Model:
-    """Build a classifier of images (N, 32, 32, 3) in [-1, 1]; `dtype` is a Keras dtype policy.
+def build_classifier(dtype: str, classes: int) -> keras.Model:
+    """Build a classifier of images (N, side, side, 3) in [-1, 1]; `dtype` is a Keras dtype policy.
 
     Six blocks of 3 x 3 convolution, batch normalisation and ReLU with three poolings, after the
     third a residual pair (He et al., "Deep Residual Learning for Image Recognition", 2016). The two
-    outputs are float32: features (N, FEATURES), averages of the last maps, and logits (N, 10).
+    outputs are float32: features (N, FEATURES), averages of the last maps, and logits (N, classes).
     """
 
     def block(x: Any, channels: int) -> Any:
@@ -45,7 +47,7 @@ def build_classifier(dtype: str = "float32") -> keras.Model:
     x = keras.layers.MaxPooling2D(dtype=dtype)(x)
     x = block(x, FEATURES)
     features = keras.layers.GlobalAveragePooling2D(dtype="float32")(x)
-    logits = keras.layers.Dense(10, dtype="float32")(features)
+    logits = keras.layers.Dense(classes, dtype="float32")(features)
     return keras.Model(images, [features, logits], name="classifier")
 
 
@@ -54,7 +56,7 @@ class Predictions:
     """What a classifier says about N images, as float32 arrays."""
 
     features: np.ndarray  # (N, FEATURES), the values before its last layer
-    probabilities: np.ndarray  # (N, 10), rows that add up to 1
+    probabilities: np.ndarray  # (N, classes), rows that add up to 1
 
     @property
     def classes(self) -> np.ndarray:
@@ -67,8 +69,15 @@ class Classifier:
     """A trained classifier, how good it is, and what it sees in real images."""
 
     model: keras.Model  # in float32; its last two outputs are features and logits
-    accuracy: float = math.nan  # share of the 10,000 CIFAR-10 test images whose class it predicts
-    reference: FeatureStatistics | None = None  # of the features of the 50,000 training images
+    accuracy: float = math.nan  # share of the test images whose class it predicts
+    known_reference: FeatureStatistics | None = None  # `reference`, if it is known already
+    images: np.ndarray | None = None  # those of the reference, if not
+    trained_on: str = ""  # the data in words; empty for what comes with the repository
+
+    @functools.cached_property
+    def reference(self) -> FeatureStatistics:
+        """Mean and covariance of the features of the training images."""
+        return self.known_reference or feature_statistics(self.predict(self.images).features)
 
     def predict(self, images: np.ndarray, batch_size: int = 100) -> Predictions:
         """Predict classes of images as for `to_uint8`, coloured or grey, 8 x 8 pixels at least."""
@@ -85,28 +94,35 @@ class Classifier:
 
     @functools.cached_property
     def _call(self) -> Callable:
-        """The model as a compiled function."""
-        return tf.function(lambda images: self.model(images, training=False), reduce_retracing=True)
+        """The model as a compiled function, which is traced once."""
+        images = tf.TensorSpec(self.model.inputs[0].shape, tf.float32)
+        return tf.function(lambda images: self.model(images, training=False), [images])
 
 
 def train_classifier(
-    train: Split, test: Split, epochs: int = 14, seed: int = 0, build: Build = build_classifier
+    data: DataSet,
+    epochs: int = 14,
+    seed: int = 0,
+    build: Build = build_classifier,
+    fast: bool = False,
 ) -> Classifier:
     """Train a classifier from scratch, printing a line an epoch.
+
+    Few images are shown in more epochs, for `LEAST_STEPS` in all; a `fast` training has three.
 
     Cross-entropy with smoothed labels; Adam with decoupled weight decay (Loshchilov & Hutter,
     "Decoupled Weight Decay Regularization", 2019) and a learning rate that warms up for two epochs
     and falls along a cosine; images shifted by up to an eighth of their sides, mirrored and mixed
-    (Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018). Images are uint8
-    (N, height, width, 3) with labels (N,) in 0..9; `test` is for the accuracy. Raises ValueError
-    for less than 128 images or 3 epochs.
+    (Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018).
     """
-    steps = len(train[1]) // BATCH_SIZE
-    if epochs < 3 or steps < 1:
-        raise ValueError(f"need 3 epochs and {BATCH_SIZE} images: {epochs}, {len(train[1])}")
+    count, classes, channels = len(data.x_train), len(data.class_names), data.image_shape[-1]
+    batch_size = min(BATCH_SIZE, count)
+    steps = count // batch_size
+    epochs = 3 if fast else max(3, epochs, math.ceil(LEAST_STEPS / steps))
     keras.utils.set_random_seed(seed)
-    network = build(choose_precision()[0])
-    print(f"Training the {network.name}:")
+    network = build(choose_precision()[0], classes)
+    title = network.name.replace("_", " ")
+    print(f"Training the {title} for {epochs * steps:,} steps, which takes minutes on a CPU:")
     augment = keras.Sequential(
         [
             keras.layers.Rescaling(1 / 127.5, -1),
@@ -117,12 +133,13 @@ def train_classifier(
     mix_up = keras.layers.MixUp(0.2, dtype="float32")
 
     def prepare(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        targets = tf.one_hot(labels, network.outputs[-1].shape[-1])
-        mixed = mix_up({"images": augment(images, training=True), "labels": targets})
+        coloured = tf.repeat(images, 3 // channels, axis=-1)
+        targets = tf.one_hot(labels, classes)
+        mixed = mix_up({"images": augment(coloured, training=True), "labels": targets})
         return mixed["images"], mixed["labels"]
 
-    batches = tf.data.Dataset.from_tensor_slices(train).shuffle(len(train[1]), seed)
-    batches = batches.batch(BATCH_SIZE, drop_remainder=True).map(prepare).prefetch(2)
+    batches = tf.data.Dataset.from_tensor_slices((data.x_train, data.y_train))
+    batches = batches.shuffle(count, seed).batch(batch_size, drop_remainder=True)
     learning_rate = keras.optimizers.schedules.CosineDecay(
         3e-4, (epochs - 2) * steps, warmup_target=3e-3, warmup_steps=2 * steps
     )
@@ -132,13 +149,14 @@ def train_classifier(
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
         metrics=["accuracy"],
     )
-    learner.fit(batches, epochs=epochs, shuffle=False, verbose=2)
-    model = build("float32")
+    learner.fit(batches.map(prepare).prefetch(2), epochs=epochs, shuffle=False, verbose=2)
+    model = build("float32", classes)
     model.set_weights(network.get_weights())
     untested = Classifier(model)
-    accuracy = float(np.mean(untested.predict(test[0]).classes == test[1]))
-    print(f"{model.name}: {accuracy:.1%} of the {len(test[1]):,} test images right")
-    return Classifier(model, accuracy, feature_statistics(untested.predict(train[0]).features))
+    accuracy = float(np.mean(untested.predict(data.x_test).classes == data.y_test))
+    print(f"{title}: {accuracy:.1%} of the {len(data.y_test):,} test images right")
+    reference = feature_statistics(untested.predict(data.x_train).features)
+    return Classifier(model, accuracy, reference, trained_on=data.in_words)
 
 
 def freeze(network: keras.Model, outputs: int, dtype: str) -> keras.Model:
@@ -172,31 +190,56 @@ def freeze(network: keras.Model, outputs: int, dtype: str) -> keras.Model:
 def save_classifier(classifier: Classifier, path: str | Path) -> None:
     """Write a classifier as one .npz file of plain numbers; RuntimeError if that is impossible."""
     weights = {f"weight_{k:02d}": w for k, w in enumerate(classifier.model.get_weights())}
+    facts = {"accuracy": classifier.accuracy, "trained_on": classifier.trained_on}
     with atomic_path(path) as temporary:
-        np.savez(temporary, accuracy=classifier.accuracy, **weights, **vars(classifier.reference))
+        np.savez(temporary, **facts, **weights, **vars(classifier.reference))
 
 
 def load_classifier(path: str | Path, build: Build = build_classifier) -> Classifier:
     """Read what `save_classifier` wrote; RuntimeError if missing, damaged or of another network."""
-    model = build("float32")
     try:
         arrays = read_arrays(path)
+        trained_on = str(arrays.pop("trained_on", ""))
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise ValueError("it holds NaN or infinity")
-        model.set_weights([arrays[name] for name in sorted(arrays) if name.startswith("weight_")])
+        weights = [arrays[name] for name in sorted(arrays) if name.startswith("weight_")]
+        model = build("float32", weights[-1].size)
+        model.set_weights(weights)
         reference = FeatureStatistics(arrays["mean"], arrays["covariance"], int(arrays["count"]))
-        return Classifier(model, float(arrays["accuracy"]), reference)
-    except (ValueError, KeyError, TypeError) as error:
+        return Classifier(model, float(arrays["accuracy"]), reference, trained_on=trained_on)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise RuntimeError(
-            f"{path} holds no {model.name} ({error}). Move it away to train one anew."
+            f"{path} is damaged or of another network ({error}). Move it away to train one anew."
         ) from error
 
 
-def restore_or_train_classifier(path: str | Path, **options: Any) -> Classifier:
-    """Load a classifier, or train it on CIFAR-10 with options of `train_classifier` and keep it."""
-    if Path(path).exists():
-        return load_classifier(path, options.get("build", build_classifier))
-    require_folder(Path(path).parent, "the current folder")
-    classifier = train_classifier(*load_cifar10(), **options)
-    save_classifier(classifier, path)
+def restore_or_train_classifier(
+    name: str, data: DataSet, output_dir: str | Path, fast: bool = False, **options: Any
+) -> Classifier:
+    """Load a classifier that fits a data set, or train it and keep it.
+
+    Labelled data have their own, kept with the run in `output_dir` as training_checkpoints/NAME.npz
+    and trained with options of `train_classifier`, a `fast` one for three epochs. CIFAR-10 has
+    those that come with the repository, which also see features in data without labels. Raises
+    RuntimeError as for `load_classifier`, or if one has to be trained and there are no images.
+    """
+    shipped = data.source == "cifar10" or not data.labelled
+    path = Path("." if shipped else output_dir, "training_checkpoints", f"{name}.npz")
+    count = len(data.x_train)
+    if path.exists():
+        classifier = load_classifier(path, options.get("build", build_classifier))
+    elif shipped or count:
+        require_folder(path.parent, "the current folder" if shipped else "OUTPUT_DIR")
+        training_data = load_data("cifar10") if shipped else data
+        classifier = train_classifier(training_data, fast=fast and not shipped, **options)
+        save_classifier(classifier, path)
+    else:
+        raise RuntimeError(f"{path} is missing: bring it back, or train it with make train")
+    if not data.labelled:
+        return replace(classifier, known_reference=None, images=data.x_train)
+    if not shipped and count and classifier.trained_on != data.in_words:
+        raise RuntimeError(
+            f"{path} was trained on {classifier.trained_on}, and here are {data.in_words}: choose "
+            "another OUTPUT_DIR, or move this file away to train it anew."
+        )
     return classifier

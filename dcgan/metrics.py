@@ -100,17 +100,20 @@ def pixel_statistics(images: np.ndarray, side: int = 8) -> FeatureStatistics:
     """Return mean and covariance of images reduced to side x side mean colours in [-1, 1].
 
     A network that was trained to tell classes apart sees shapes; this sees colours and layout: the
-    Fréchet distance of two such statistics is the pixel Fréchet distance. Images are as for
-    `to_uint8`, at least two; ValueError if `side` does not divide their sides.
+    Fréchet distance of two such statistics is the pixel Fréchet distance. Blocks whose sides `side`
+    does not divide differ by a pixel. Images are as for `to_uint8`, at least two, of `side` pixels
+    or more; ValueError for others.
     """
     check_whole(side=(side, 1))
-    pixels = to_uint8(images)
-    count, height, width, channels = pixels.shape
-    if height % side or width % side:
-        raise ValueError(f"{height} x {width} pixels have no {side} x {side} equal blocks")
-    blocks = pixels.reshape(count, side, height // side, side, width // side, channels)
-    means = blocks.mean(axis=(2, 4), dtype=np.float32)
-    return feature_statistics(means.reshape(count, -1) / 127.5 - 1)
+    means = to_uint8(images)
+    if min(means.shape[1:3]) < side:
+        raise ValueError(f"images must have {side} x {side} pixels, got {means.shape}")
+    for axis in (1, 2):
+        edges = np.linspace(0, means.shape[axis], side + 1).astype(int)
+        lengths = np.diff(edges).astype(np.float32)
+        sums = np.add.reduceat(means, edges[:-1], axis, dtype=np.float32)
+        means = sums / np.expand_dims(lengths, [k for k in range(4) if k != axis])
+    return feature_statistics(means.reshape(len(means), -1) / 127.5 - 1)
 
 
 def classifier_scores(

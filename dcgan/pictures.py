@@ -1,4 +1,4 @@
-"""Picture files: PNG is written, and what eight bits a colour can show is read."""
+"""Picture files: PNG is written, own results are read exactly, and other people's as they look."""
 
 from pathlib import Path
 from typing import Any
@@ -6,10 +6,14 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 from imageio.core.request import InitializationError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dcgan.files import atomic_path
 
 MAX_PICTURE_PIXELS = 50_000_000
+
+# Kinds of files that are decoded without another program, as PostScript is not.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 
 
 def check_pictures(*pictures: Any) -> None:
@@ -57,3 +61,46 @@ def read_picture(path: str | Path) -> np.ndarray:
         if isinstance(cause, InitializationError):
             cause = "it is empty or of no known format"
         raise ValueError(f"{path} cannot be read as a picture: {cause}") from error
+
+
+def has_picture_suffix(path: Path) -> bool:
+    """Say whether a file is a picture by its name."""
+    Image.init()
+    return Image.registered_extensions().get(path.suffix.lower()) in FORMATS
+
+
+def read_square(path: str | Path, side: int) -> np.ndarray:
+    """Read the centre of any picture file, scaled to uint8 (side, side, 3) by a Lanczos filter.
+
+    The picture is turned as its EXIF data say; what is transparent becomes white, 16 bits become 8,
+    CMYK and grey become RGB, and of an animation the first picture counts. Raises ValueError, which
+    says why, for a file that is damaged, too large or no picture.
+    """
+    Image.init()
+    try:
+        with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
+            image.draft("RGB", (2 * side, 2 * side))  # decodes no more of a JPEG than is needed
+            if image.width * image.height > MAX_PICTURE_PIXELS:
+                raise ValueError(f"{image.height} x {image.width} pixels are too many")
+            return np.asarray(
+                ImageOps.fit(_as_rgb(ImageOps.exif_transpose(image)), (side, side), Image.LANCZOS)
+            )
+    except UnidentifiedImageError as error:
+        raise ValueError("no picture of a known format") from error
+    except Exception as error:  # decoders raise errors of many kinds
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Convert a picture of any mode to RGB, or raise ValueError."""
+    if image.mode.startswith("I"):  # 16 bits a pixel, or 32 of which a PNG uses 16
+        pixels = np.asarray(image)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise ValueError("more than 16 bits a pixel; save it with 8 bits a colour")
+        image = Image.fromarray((pixels >> 8).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("its pixels are real numbers; save it with 8 bits a colour")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")

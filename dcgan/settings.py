@@ -7,6 +7,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+from dcgan.data import KNOWN
+from dcgan.dataset import SIDES
 from dcgan.devices import PRECISIONS
 
 Rule = tuple[str, Callable[[Any], bool]]  # what a value must be, in words and as a test
@@ -26,11 +28,11 @@ def number(words: str, fits: Callable[[Real], bool]) -> Rule:
     )
 
 
-def one_of(*choices: str) -> Rule:
-    """One of several texts."""
+def one_of(*choices: Any) -> Rule:
+    """One of several texts or numbers."""
     return (
         f"one of {', '.join(map(repr, choices))}",
-        lambda value: isinstance(value, str) and value in choices,
+        lambda value: isinstance(value, str | Integral) and value in choices,
     )
 
 
@@ -43,6 +45,13 @@ def _is_folder_or_empty(value: Any) -> bool:
     """Say whether a value may name a folder, which need not exist."""
     text = isinstance(value, str | Path)
     return value is None or (text and not Path(value).expanduser().is_file())
+
+
+def _is_data(value: Any) -> bool:
+    """Say whether a value names a data set, or a folder or file that exists."""
+    path = Path(value).expanduser() if isinstance(value, str | Path) and value else None
+    own = path and (path.is_dir() or (path.is_file() and path.suffix == ".npz"))
+    return bool(own) or (isinstance(value, str) and value in KNOWN)
 
 
 SWITCH = "True or False", lambda value: isinstance(value, bool)
@@ -61,7 +70,9 @@ RULES: dict[str, Rule] = {
     "SEED": whole(0, 2**32 - 1),
     "PRECISION": one_of("auto", *PRECISIONS),
     "DETERMINISTIC": SWITCH,
-    "TRAIN_IMAGES": whole(256, 50_000),  # the notebook shows ten of each class, and is tested so
+    "DATA": (f"{', '.join(map(repr, KNOWN))}, a folder of pictures or an .npz file", _is_data),
+    "IMAGE_SIZE": one_of(*SIDES),
+    "TRAIN_IMAGES": whole(1),
     "BATCH_SIZE": whole(1),
     "LATENT_DIM": whole(1),
     "GENERATOR_WIDTH": whole(2),  # the improved generator has layers of half this width

@@ -38,7 +38,7 @@ def build(
         lesson.y_train = np.zeros_like(lesson.y_train)
     rate, half_lives = lesson.IMPROVED_LEARNING_RATE, (lesson.G_HALF_LIFE, lesson.D_HALF_LIFE)
     adams = [lesson.make_adam(rate, half_life, 0.0, 0.99) for half_life in half_lives]
-    classes = len(lesson.CIFAR10_CLASSES)
+    classes = len(lesson.CLASS_NAMES)
     sizes = lesson.LATENT_DIM, lesson.IMAGE_SHAPE, lesson.GENERATOR_WIDTH, classes
     generator = lesson.build_improved_generator(*sizes)
     discriminator = choose_heads(lesson, heads, places, classes)

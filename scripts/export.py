@@ -20,7 +20,7 @@ def main() -> None:
     inputs = " and ".join(f"{x.name} {x.dtype} {x.shape}" for x in model.inputs)
     print(f"{out} turns {inputs} into images {model.output.dtype} {model.output.shape}")
     if gan.conditional:
-        print(", ".join(f"{label} {name}" for label, name in enumerate(names["CIFAR10_CLASSES"])))
+        print(", ".join(f"{label} {name}" for label, name in enumerate(names["CLASS_NAMES"])))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 from command import Options, absolute, one_sentence, write_table
 from notebook import ROOT, variants
+from trained import read_settings
 
-from dcgan import data, metrics
+from dcgan import metrics
+from dcgan.data import cifar10_cache_path
+from dcgan.dataset import DataSet, load_data
 from dcgan.files import atomic_path, read_arrays, require_folder
 
 COUNT = 10_000  # of images in each row: a Fréchet distance depends on it
@@ -26,7 +29,6 @@ EXTRACTOR = SCRIPTS / "judge_features.py"
 PACKAGES = (SCRIPTS / "judge_requirements.txt").read_text().split()
 SETUP = {
     "features": ["EfficientNet-Lite2, trained on ImageNet", *PACKAGES],
-    "reference": "50,000 training images of CIFAR-10",
     "samples": COUNT,
 }
 Row = dict[str, Any]
@@ -36,6 +38,16 @@ def run_script(*command: str | Path) -> None:
     """Run a script that says itself what goes wrong."""
     if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:
         raise RuntimeError(f"{Path(command[1]).name} failed, for the reason printed above")
+
+
+def load_run_data(output_dir: str | None, variant: str) -> DataSet:
+    """Load the images that a run was trained on; of CIFAR-10 always all."""
+    settings = read_settings(output_dir, variant)
+    source = settings.get("DATA", "cifar10")
+    if source == "cifar10":
+        return load_data(source)
+    side, *_ = settings["IMAGE_SHAPE"]
+    return load_data(source, side, settings["TRAIN_IMAGES"], seed=settings["SEED"])
 
 
 def draw_samples(variant: str, output_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +82,7 @@ def load_or_extract(images: np.ndarray) -> np.ndarray:
     """Return features of images that never change; they are kept in the Keras cache."""
     key = hashlib.sha256(np.ascontiguousarray(images))
     key.update(f"{images.shape} {PACKAGES} {EXTRACTOR.read_text()}".encode())
-    path = data.cifar10_cache_path().with_name(f"judge_{key.hexdigest()[:16]}.npy")
+    path = cifar10_cache_path().with_name(f"judge_{key.hexdigest()[:16]}.npy")
     if not path.exists():
         features = extract_features(images)
         with atomic_path(path) as temporary:
@@ -85,7 +97,7 @@ def fit_probe(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.linalg.solve(inputs.T @ inputs + np.eye(inputs.shape[1]), inputs.T @ targets)
 
 
-def judge(samples: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> dict[str, Row]:
+def judge(data: DataSet, samples: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> dict[str, Row]:
     """Score the real test images and sets of generated ones against the training images.
 
     Each of the `samples` is a name, images and labels, -1 where no class was asked for. Returns by
@@ -93,30 +105,30 @@ def judge(samples: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> dict[str, Ro
     training image) and, where classes were asked for, `intended` and `intended_by_class`: shares of
     images for which a linear probe predicts them.
     """
-    (train_images, train_labels), (test_images, test_labels) = data.load_cifar10()
-    print("Features of the training images …")
-    train = load_or_extract(train_images)
+    print(f"Features of the {len(data.x_train):,} training images of {data.title} …")
+    train = load_or_extract(data.x_train)
     statistics = metrics.feature_statistics(train)
-    probe = fit_probe(train, train_labels)
+    probe = fit_probe(train, data.y_train)
 
     def score(features: np.ndarray, labels: np.ndarray) -> Row:
         print("  comparing them with the training images …")
         own = metrics.feature_statistics(features)
         row = {"frechet": metrics.frechet_distance(statistics, own)}
-        row["kid"], row["kid_std"] = metrics.kid_formula(train, features)
+        size = min(1000, len(train), len(features))
+        row["kid"], row["kid_std"] = metrics.kid_formula(train, features, size=size)
         few = features[:: max(1, len(features) // 1000)]
         row["neighbours"] = float(np.median(metrics.nearest_neighbours(few, train)[1]))
-        if (labels >= 0).all():
+        if data.labelled and (labels >= 0).all():
             right = (features @ probe[:-1] + probe[-1]).argmax(axis=1) == labels
             row["intended"] = float(right.mean())
             row["intended_by_class"] = {
-                data.CIFAR10_CLASSES[label]: float(right[labels == label].mean())
+                data.class_names[label]: float(right[labels == label].mean())
                 for label in np.unique(labels)
             }
         return row
 
     print("Features of the real test images …")
-    rows = {"real test images": score(load_or_extract(test_images), test_labels)}
+    rows = {"real test images": score(load_or_extract(data.x_test), data.y_test)}
     for name, images, labels in samples:
         print(f"Features of {name} …")
         rows[name] = score(extract_features(images), labels)
@@ -140,7 +152,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.samples:
         samples = [(Path(options.samples).stem, *read_samples(options.samples))]
-        print(format_table(judge(samples)))
+        data = load_run_data(options.output_dir, options.variant or "baseline")
+        print(format_table(judge(data, samples)))
         return
 
     folder = Path(options.output_dir or ROOT)
@@ -151,11 +164,13 @@ def main() -> None:
         raise ValueError(f"no checkpoint of {' or '.join(wanted)} in {checkpoints}: make train")
     file = folder / "training_history" / "judge.json"
     require_folder(file.parent, "OUTPUT_DIR")
-    rows = judge((name, *draw_samples(name, options.output_dir)) for name in trained)
+    data = load_run_data(options.output_dir, trained[0])
+    rows = judge(data, ((name, *draw_samples(name, options.output_dir)) for name in trained))
+    setup = SETUP | {"reference": f"{len(data.x_train):,} training images of {data.title}"}
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    if earlier == earlier | SETUP:  # other variants that were scored in the same way stay
+    if earlier == earlier | setup:  # other variants that were scored in the same way stay
         rows = earlier["rows"] | rows
-    result = json.dumps(SETUP | {"rows": rows}, indent=1, ensure_ascii=False)
+    result = json.dumps(setup | {"rows": rows}, indent=1, ensure_ascii=False)
     with atomic_path(file) as temporary:
         temporary.write_text(result, encoding="utf-8")
     table = format_table(rows)

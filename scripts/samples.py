@@ -21,16 +21,18 @@ def main() -> None:
     out = out if out.suffix == ".npz" else out.with_name(out.name + ".npz")
 
     gan, names = restore(options.variant, options.output_dir)
+    labelled = gan.conditional and names["data"].labelled
     noise, labels = names["draw_inputs"](options.count, options.seed)
     if options.class_name:
-        classes = list(names["CIFAR10_CLASSES"])
-        if not gan.conditional:
-            raise ValueError(f"CLASS: {options.variant} knows no classes, try VARIANT=improved")
+        classes = list(names["CLASS_NAMES"])
+        if not labelled:
+            reason = "its data have no labels" if gan.conditional else "try VARIANT=improved"
+            raise ValueError(f"CLASS: {options.variant} knows no classes: {reason}")
         if options.class_name not in classes:
             raise ValueError(f"CLASS is one of {', '.join(classes)}, not {options.class_name!r}")
         labels = np.full_like(labels, classes.index(options.class_name))
     images = names["utils"].generate_images(gan.ema_generator, noise, labels)
-    labels = labels.astype(np.int64) if gan.conditional else np.full(options.count, -1)
+    labels = labels.astype(np.int64) if labelled else np.full(options.count, -1)
     with atomic_path(out) as temporary:
         np.savez(temporary, images=images, labels=labels)
     print(f"{options.count} images uint8 {images.shape[1:]} are in {out}")

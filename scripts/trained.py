@@ -8,6 +8,8 @@ from typing import Any
 from command import Options, absolute
 from notebook import ROOT, run_cells, variants
 
+from dcgan.dataset import without_images
+
 
 def trained_options(command: str, description: str, out: str) -> Options:
     """Return options for the variant, its folder, and the file to write."""
@@ -40,12 +42,16 @@ def read_settings(output_dir: str | None, variant: str) -> dict[str, Any]:
 def restore(variant: str, output_dir: str | None) -> tuple[Any, dict[str, Any]]:
     """Restore a variant with the notebook's own cells; return its GAN and what they define.
 
-    The parameters are those that it was trained with. Raises RuntimeError if there is no
-    checkpoint.
+    The parameters are those that it was trained with; its data are not needed, and may be gone.
+    Raises RuntimeError if there is no checkpoint.
     """
-    parameters = read_settings(output_dir, variant)
-    parameters |= {"FAST": False, "FROM_SCRATCH": False, "OUTPUT_DIR": output_dir or ""}
-    names = run_cells("setup", "parameters", "definitions", f"variant:{variant}", **parameters)
+    here = {"FAST": False, "FROM_SCRATCH": False, "OUTPUT_DIR": output_dir or ""}
+    names = run_cells("setup", "parameters", **here)
+    names |= read_settings(output_dir, variant)
+    described = (names[name] for name in ("DATA", "IMAGE_SHAPE", "CLASS_NAMES"))
+    names["data"] = data = without_images(*described)
+    names |= {"IMAGE_SHAPE": data.image_shape, "CLASS_NAMES": data.class_names}
+    run_cells("definitions", f"variant:{variant}", namespace=names)
     gan, run = names[variant], names[f"{variant}_run"]
     if not run.restore(gan):
         raise RuntimeError(

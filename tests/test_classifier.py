@@ -7,6 +7,7 @@ import pytest
 
 from dcgan import classifier as room
 from dcgan.data import cifar10_cache_path, draw_stand_in_images, load_cifar10
+from dcgan.dataset import DataSet, find_data, without_images
 from dcgan.metrics import feature_statistics, frechet_distance
 
 ROOT = Path(__file__).parent.parent
@@ -69,34 +70,73 @@ def test_what_is_no_image_is_refused(shipped: room.Classifier, images: np.ndarra
         shipped.predict(images)
 
 
-def test_training_reports_its_epochs_and_the_file_keeps_the_result(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+def discs(count: int, channels: int, classes: int) -> DataSet:
+    """Return drawn images of some classes, for training and as many for tests."""
+    (images, labels), test = (draw_stand_in_images(count, (20, 20, channels), k) for k in (0, 1))
+    names = tuple(map(str, range(classes)))
+    return DataSet("discs", images, labels % classes, test[0], test[1] % classes, names)
+
+
+@pytest.mark.parametrize(("count", "channels", "classes"), [(200, 3, 10), (40, 1, 3)])
+def test_labelled_data_have_a_classifier_of_their_own_which_is_kept_with_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture, count: int, channels: int, classes: int
 ) -> None:
-    (images, labels), test = (draw_stand_in_images(256, (16, 16, 3), seed) for seed in (0, 1))
-    trained = room.train_classifier((images, labels), test, epochs=3)
+    data, folder = discs(count, channels, classes), tmp_path / "a [1]"
+    trained = room.restore_or_train_classifier("classifier", data, folder, fast=True)
     output = capsys.readouterr().out
     assert all(f"Epoch {epoch}/3" in output for epoch in (1, 2, 3))
-    assert trained.accuracy == np.mean(trained.predict(test[0]).classes == test[1])
-    assert trained.reference.count == 256
-    path = tmp_path / "classifier [1].npz"
-    room.save_classifier(trained, path)
-    restored = room.restore_or_train_classifier(path)
+    predictions = trained.predict(data.x_test)
+    assert predictions.probabilities.shape == (count, classes)
+    assert trained.accuracy == np.mean(predictions.classes == data.y_test)
+    assert trained.reference.count == count
+    assert (folder / "training_checkpoints" / "classifier.npz").exists()
+
+    # The images are not needed any more, but other ones are not taken for these.
+    described = without_images(data.source, data.image_shape, data.class_names)
+    restored = room.restore_or_train_classifier("classifier", described, folder)
     assert restored.accuracy == trained.accuracy
-    assert np.array_equal(restored.predict(test[0]).features, trained.predict(test[0]).features)
+    assert np.array_equal(restored.predict(data.x_test).features, predictions.features)
     assert np.array_equal(restored.reference.covariance, trained.reference.covariance)
+    other = discs(count - 8, channels, classes)
+    message = (
+        rf"was trained on {count} images of discs \(20 x 20 x {channels}, classes 0, 1, .*\), and"
+    )
+    with pytest.raises(RuntimeError, match=message + f" here are {count - 8} images of"):
+        room.restore_or_train_classifier("classifier", other, folder)
+    with pytest.raises(RuntimeError, match=r"classifier.npz is missing: bring it back"):
+        room.restore_or_train_classifier("classifier", described, tmp_path / "new")
+
+
+@pytest.mark.parametrize(("count", "epochs"), [(130, 300), (1300, 30), (3000, 14)])
+def test_few_images_are_shown_more_often(
+    monkeypatch: pytest.MonkeyPatch, count: int, epochs: int
+) -> None:
+    trained = []
+    monkeypatch.setattr(
+        room.keras.Model, "fit", lambda *_, epochs, **options: trained.append(epochs)
+    )
+    room.train_classifier(discs(count, 1, 2))
+    assert trained == [epochs]
 
 
 def test_a_file_that_cannot_be_written_is_named_before_the_training(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RuntimeError, match=r"Cannot write to .*file: .* Set the current folder to"):
-        room.restore_or_train_classifier(tmp_path / "file" / "classifier.npz")
+    with pytest.raises(RuntimeError, match=r"Cannot write to .*file.*: .* Set OUTPUT_DIR to"):
+        room.restore_or_train_classifier("classifier", discs(40, 1, 3), tmp_path / "file")
 
 
-@pytest.mark.parametrize(("count", "epochs"), [(100, 3), (256, 2)])
-def test_too_little_to_train_on_is_refused(count: int, epochs: int) -> None:
-    data = draw_stand_in_images(count, (16, 16, 3), 0)
-    with pytest.raises(ValueError, match="need 3 epochs and 128 images"):
-        room.train_classifier(data, data, epochs)
+def test_data_without_labels_are_seen_by_the_shipped_classifier(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shipped: room.Classifier
+) -> None:
+    monkeypatch.chdir(ROOT)
+    data = discs(30, 1, 1)
+    own = room.restore_or_train_classifier("classifier", data, tmp_path)
+    expected = feature_statistics(shipped.predict(data.x_train).features)
+    assert own.reference.count == 30
+    assert np.allclose(own.reference.mean, expected.mean)
+    assert not any(tmp_path.iterdir())
+    cifar10 = room.restore_or_train_classifier("classifier", find_data("cifar10"), tmp_path)
+    assert np.array_equal(cifar10.reference.mean, shipped.reference.mean)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "other network", "NaN", "pickle"])
@@ -114,8 +154,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
     else:
         path.write_bytes({"truncated": content[:9000], "empty": b"", "text": b"hello"}[damage])
     before = path.read_bytes()
-    with pytest.raises(
-        RuntimeError, match=r"file\.npz holds no classifier \(.*Move it away to train"
-    ):
-        room.restore_or_train_classifier(path)
+    message = r"file\.npz is damaged or of another network \(.*Move it away to train"
+    with pytest.raises(RuntimeError, match=message):
+        room.load_classifier(path)
     assert path.read_bytes() == before

@@ -286,7 +286,7 @@ def test_stand_ins_are_images_and_reproducible(shape: tuple[int, int, int]) -> N
 
 @pytest.mark.usefixtures("tiny_cifar10", "offline")
 def test_smoke_runs_never_download() -> None:
-    images, labels = data.load_few_images(7, seed=0)
+    images, labels = data.load_few_images("cifar10", 7, seed=0)
     assert images.shape == (7, 32, 32, 3)
     assert labels.shape == (7,)
 

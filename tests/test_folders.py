@@ -8,6 +8,7 @@ import pytest
 from small_runs import SETTINGS, Session, definitions, interrupted
 
 import dcgan_utils as utils
+from dcgan.dataset import DataSet, find_data, without_images
 from dcgan.folders import choose_output_dir
 
 FIRST, SECOND = "runs/from_scratch_001", "runs/from_scratch_002"
@@ -28,9 +29,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def choose(**parameters: Any) -> str:
+def choose(data: DataSet | None = None, **parameters: Any) -> str:
     """Return the folder that is chosen under the settings of the small runs."""
-    return str(choose_output_dir({**USUAL, **SETTINGS, **parameters}))
+    parameters = {**USUAL, **SETTINGS, **parameters}
+    return str(choose_output_dir(parameters, data or find_data("cifar10")))
 
 
 def fresh(**parameters: Any) -> str:
@@ -174,3 +176,44 @@ def test_backups_of_folders_with_longer_names_do_not_count(tmp_path: Path) -> No
     train("mine_2", 3, backup_dir=drive)
     (drive / "mine_broken.zip").write_text("no zip")
     assert fresh(BACKUP_DIR=drive, OUTPUT_DIR="mine") == "mine"
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [("~/my pictures/", "my pictures"), ("a [1].npz", "a [1]"), ("fashion_mnist",) * 2],
+)
+def test_other_data_have_other_folders(source: str, name: str) -> None:
+    data = without_images(source, (28, 28, 1), ["a"])
+    assert choose(data) == f"runs/{name}"
+    assert choose(data, FAST=True) == f"runs/{name}_fast"
+    assert choose(data, OUTPUT_DIR="mine") == "mine"
+    first = choose(data, FROM_SCRATCH=True)
+    assert first == f"runs/{name}_from_scratch_001"
+    train(first, 3)
+    assert choose(data, FROM_SCRATCH=True) == f"runs/{name}_from_scratch_002"
+    assert fresh() == FIRST
+
+
+def test_no_run_lies_within_its_own_data(machine: Path) -> None:
+    data = without_images("runs/flowers", (28, 28, 1), ["a"])
+    (machine / "runs" / "flowers").mkdir(parents=True)
+    for wanted in ({}, {"OUTPUT_DIR": "runs/flowers/out"}):
+        with pytest.raises(ValueError, match=r"flowers.* is within the data: choose another"):
+            choose(data, **wanted)
+    assert choose(data, OUTPUT_DIR="runs/flowers_out") == "runs/flowers_out"
+
+
+@pytest.mark.parametrize(
+    ("settings", "same"),
+    [
+        ({"DATA": "/moved/nebulae"}, True),
+        ({"DATA": "/old/galaxies"}, False),
+        ({"TRAIN_IMAGES": 50_000}, True),  # of which there were 225
+        ({"TRAIN_IMAGES": 100}, False),
+        ({"CLASS_NAMES": ("a", "c")}, False),
+    ],
+)
+def test_a_fresh_run_on_own_data_goes_on(settings: dict, same: bool) -> None:
+    names = {"DATA": "/old/nebulae", "CLASS_NAMES": ("a", "b"), "TRAIN_IMAGES": 225}
+    train(FIRST, 1, settings=SETTINGS | names)
+    assert fresh(**names | settings) == (FIRST if same else SECOND)

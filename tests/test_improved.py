@@ -56,18 +56,33 @@ def test_hinge_losses_at_known_logits(names: SimpleNamespace) -> None:
     assert [float(loss) for loss in names.hinge_losses(0 * real, 0 * fake)] == [0, 2]
 
 
-def test_class_loss_at_known_logits(names: SimpleNamespace) -> None:
+def test_class_loss_at_known_logits(
+    names: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = SimpleNamespace(layers=[lambda features: features])
+    monkeypatch.setitem(names.class_loss.__globals__, "trained", SimpleNamespace(model=model))
     labels = tf.one_hot([0, 1], 10)
-    assert float(names.class_loss(tf.zeros((2, 10)), labels)) == pytest.approx(np.log(10))
+
+    def loss(logits: tf.Tensor) -> float:
+        return float(names.class_loss(logits[:, None, None], labels))
+
+    assert loss(tf.zeros((2, 10))) == pytest.approx(np.log(10))
     smoothed = 0.9 * labels + 0.01
     entropy = -np.sum(smoothed[0] * np.log(smoothed[0]))
-    assert float(names.class_loss(tf.math.log(smoothed), labels)) == pytest.approx(entropy)
-    assert float(names.class_loss(20 * labels, labels)) > entropy  # too sure
+    assert loss(tf.math.log(smoothed)) == pytest.approx(entropy)
+    assert loss(20 * labels) > entropy  # too sure
 
 
-def test_classes_are_those_that_the_feature_network_predicts(names: SimpleNamespace) -> None:
+def test_the_class_loss_reads_the_maps_as_the_trained_network_does(
+    names: SimpleNamespace,
+) -> None:
     maps = names.trained.model(IMAGES, training=False)
-    assert np.allclose(names.classify(maps[3]), maps[-1], atol=1e-4)
+    labels = tf.one_hot(LABELS, 10)
+    expected = keras.losses.categorical_crossentropy(
+        labels, maps[-1], from_logits=True, label_smoothing=0.1
+    )
+    loss = names.class_loss(maps[3], labels)
+    assert float(loss) == pytest.approx(float(tf.reduce_mean(expected)), rel=1e-4)
 
 
 def test_penalty_of_a_quadratic_is_the_squared_slope(names: SimpleNamespace) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dcgan import metrics
+from dcgan.dataset import DataSet
 
 
 def draw_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -27,6 +28,7 @@ def as_features(images: np.ndarray) -> np.ndarray:
 
 
 TRAIN, TEST = draw_images(3000, 0), draw_images(1000, 1)
+DATA = DataSet("cifar10", *TRAIN, *TEST, ("dark", "bright"))
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +41,8 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return as_features(images)
 
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setattr(judge.data, "load_cifar10", lambda: (TRAIN, TEST))
-    monkeypatch.setattr(judge.data, "CIFAR10_CLASSES", ("dark", "bright"))
+    load = judge.load_data
+    monkeypatch.setattr(judge, "load_data", lambda *a, **b: DATA if len(a) == 1 else load(*a, **b))
     monkeypatch.setattr(judge, "extract_features", extract)
     few_subsets = functools.partial(metrics.kid_formula, subsets=3)
     monkeypatch.setattr(metrics, "kid_formula", few_subsets)
@@ -60,7 +62,7 @@ def test_scores_of_shifted_training_images() -> None:
     images, labels = TRAIN
     no_class = np.full(len(images), -1)
     samples = [("same", images, labels), ("shifted", images + np.uint8(3), no_class)]
-    rows = judge.judge([*samples, ("swapped", images, 1 - labels)])
+    rows = judge.judge(DATA, [*samples, ("swapped", images, 1 - labels)])
     assert list(rows) == ["real test images", "same", "shifted", "swapped"]
     assert rows["same"]["frechet"] == pytest.approx(0, abs=1e-3)
     assert rows["same"]["neighbours"] == 0
@@ -73,7 +75,7 @@ def test_scores_of_shifted_training_images() -> None:
 
 def test_kid_formula_tells_classes_apart() -> None:
     images, labels = TRAIN
-    rows = judge.judge([("dark", images[labels == 0], labels[labels == 0])])
+    rows = judge.judge(DATA, [("dark", images[labels == 0], labels[labels == 0])])
     test_images, dark = rows.values()
     assert abs(test_images["kid"]) < 5 * test_images["kid_std"] < dark["kid"]
     assert dark["intended_by_class"] == {"dark": 1}
@@ -154,6 +156,32 @@ def test_own_results_stay_in_their_folder(run_judge: Callable[..., None], tmp_pa
     assert (tmp_path / "mine" / "training_history" / "judge.json").exists()
     assert not (tmp_path / "training_history").exists()
     assert (tmp_path / "README.md").read_text() == readme
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_run_on_other_data_is_compared_with_these(
+    run_judge: Callable[..., None],
+    stand_ins: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    labelled: bool,
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 20, 20, 1), dtype=np.uint8)
+    arrays = {"labels": np.arange(60) % 2} if labelled else {}
+    np.savez(tmp_path / "mine.npz", images=images, **arrays)
+    settings = {"DATA": str(tmp_path / "mine.npz"), "IMAGE_SHAPE": [20, 20, 1]}
+    settings |= {"TRAIN_IMAGES": 54, "SEED": 7}
+    for variant in ("baseline", "improved"):
+        file = tmp_path / "training_checkpoints" / variant / "settings.json"
+        file.write_text(json.dumps(settings))
+    drawn = images.repeat(4, axis=0), np.arange(240) % 2
+    monkeypatch.setattr(judge, "draw_samples", lambda variant, folder: drawn)
+    run_judge("--output-dir", str(tmp_path))
+    assert stand_ins == [54, 6, 240, 240]
+    result = json.loads((tmp_path / "training_history" / "judge.json").read_text())
+    assert result["reference"] == "54 training images of mine"
+    for row in result["rows"].values():
+        assert ("intended" in row) == labelled
 
 
 def test_wrong_use(run_judge: Callable[..., None], tmp_path: Path) -> None:

@@ -115,10 +115,16 @@ def test_pixel_distance_sees_colours_and_no_detail() -> None:
     assert pixel_distance(grey, images) > 1
 
 
-@pytest.mark.parametrize("side", [0, 5, 32])
-def test_pixel_distance_needs_equal_blocks(side: int) -> None:
+def test_pixel_distance_of_sides_that_blocks_do_not_divide() -> None:
+    images = np.random.default_rng(0).integers(0, 200, (40, 28, 28, 1), dtype=np.uint8)
+    distance = pixel_distance(images, images + 20)
+    assert distance == pytest.approx(8 * 8 * (20 / 127.5) ** 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("side", [0, 32])
+def test_pixel_distance_needs_a_pixel_a_block(side: int) -> None:
     images = np.zeros((4, 16, 16, 3), np.uint8)
-    with pytest.raises(ValueError, match=r"16 x 16 pixels have no|side must be"):
+    with pytest.raises(ValueError, match=r"images must have 32 x 32 pixels|side must be"):
         metrics.pixel_statistics(images, side)
 
 

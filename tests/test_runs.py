@@ -168,6 +168,17 @@ def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert run.backup == tmp_path / "drive" / "mine_tiny.zip"
 
 
+@pytest.mark.parametrize(("source", "same"), [("/moved/nebulae", True), ("/old/galaxies", False)])
+def test_the_folder_of_the_data_may_move(tmp_path: Path, source: str, same: bool) -> None:
+    Session(tmp_path, settings={"DATA": "/old/nebulae", "CLASS_NAMES": ["a", "b"]}).train(1)
+    later = Session(tmp_path, settings={"DATA": source, "CLASS_NAMES": ["a", "b"]})
+    if same:
+        assert later.train(1)
+        return
+    with pytest.raises(RuntimeError, match=r"DATA = '/old/nebulae' \(here '/old/galaxies'\)\. Set"):
+        later.train(2)
+
+
 def test_a_run_goes_on_in_every_precision(tmp_path: Path) -> None:
     history = []
     for epochs, precision in enumerate(("float32", "mixed_float16", "mixed_bfloat16"), start=1):

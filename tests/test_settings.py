@@ -38,7 +38,13 @@ def test_every_parameter_of_the_notebook_has_a_rule() -> None:
     ("name", "values", "sentence"),
     [
         ("EPOCHS", [0, 1.5, True, "50", None], "a whole number of at least 1"),
-        ("TRAIN_IMAGES", [100, 255, 50_001, 1e3], "a whole number from 256 to 50,000"),
+        (
+            "DATA",
+            ["", "mnist", "/none", __file__, None, 3, ["a"]],
+            "'cifar10', 'fashion_mnist', a ",
+        ),
+        ("IMAGE_SIZE", [0, 31, 50, 512, 32.0, "32", None, True], "one of 20, 24, 28, 32, "),
+        ("TRAIN_IMAGES", [0, -1, 1e3, None], "a whole number of at least 1"),
         ("SEED", [-1, 2**32, 0.5], "a whole number from 0 to 4,294,967,295"),
         ("GENERATOR_WIDTH", [0, 1, -64], "a whole number of at least 2"),
         *(
@@ -82,6 +88,8 @@ def test_a_value_that_cannot_be_used_is_named(name: str, values: list, sentence:
         {"OUTPUT_DIR": None, "BACKUP_DIR": Path("drive")},
         {"OUTPUT_DIR": "~/a [v2] 한글", "BACKUP_DIR": None},
         {"EPOCHS": np.int64(3), "DROPOUT": np.float32(0.5), "PENALTY": 0},
+        {"DATA": Path(__file__).parent, "IMAGE_SIZE": np.int64(48), "TRAIN_IMAGES": 100},
+        {"DATA": "fashion_mnist", "IMAGE_SIZE": 256, "TRAIN_IMAGES": 60_000},
         {"TRAIN_IMAGES": 256, "BATCH_SIZE": 256, "SEED": 2**32 - 1, "G_HALF_LIFE": 0.5},
     ],
 )

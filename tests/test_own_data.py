@@ -1,0 +1,130 @@
+"""Own data from end to end: networks of every size, runs that know their data, the notebook."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from own_pictures import COLOURS, write_folder
+from small_runs import definitions
+from test_end_to_end import execute, shipped_files
+from test_scripts import command
+
+import dcgan_utils as utils
+from dcgan import classifier
+from dcgan.dataset import DataSet
+from dcgan.pictures import read_picture
+
+
+@pytest.mark.parametrize(
+    ("side", "places"), [(20, 9), (28, 16), (32, 16), (48, 9), (64, 16), (96, 9), (128, 16)]
+)
+def test_all_heads_have_the_same_places_at_every_size(side: int, places: int) -> None:
+    sides = [side, side, *(-(-side // 2**k) for k in (1, 2, 3))]
+    maps = [keras.Input((each, each, 3)) for each in sides]
+    names = definitions()
+    discriminator = names.build_improved_discriminator(maps, names.HEADS, 2)
+    assert discriminator.output.shape == (None, 5, places)
+
+
+def test_no_layer_is_wider_than_eight_times_the_width() -> None:
+    halve = definitions().halve_sides
+    assert halve((128, 128, 3), 64) == (4, 4, [64, 128, 256, 512, 512])
+    assert halve((96, 96, 3), 8) == (3, 3, [8, 16, 32, 64, 64])
+    assert halve((48, 48, 3), 8) == (3, 3, [8, 16, 32, 64])
+
+
+@pytest.fixture
+def describe(
+    lesson: Callable[..., SimpleNamespace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., SimpleNamespace]:
+    """Return a function that runs the cells for a file of so many classes and channels."""
+
+    def untrained(data: DataSet, **_: object) -> classifier.Classifier:
+        network = classifier.Classifier(classifier.build_classifier("float32", 2))
+        return replace(network, images=data.x_train, accuracy=0.5, trained_on=data.in_words)
+
+    monkeypatch.setattr(classifier, "train_classifier", untrained)
+
+    def run(classes: int, channels: int, *tags: str) -> SimpleNamespace:
+        images = np.random.default_rng(0).integers(0, 256, (250, 20, 20, channels), dtype=np.uint8)
+        labels = {"labels": np.arange(250) % classes} if classes > 1 else {}
+        np.savez(tmp_path / "mine.npz", images=images, **labels)
+        return lesson("data", *tags, DATA=tmp_path / "mine.npz", FAST=True)
+
+    return run
+
+
+@pytest.mark.parametrize(("classes", "columns"), [(1, 4), (3, 3), (10, 10), (100, 10)])
+def test_pictures_of_epochs_can_be_read_for_any_number_of_classes(
+    describe: Callable[..., SimpleNamespace], classes: int, columns: int
+) -> None:
+    names = describe(classes, 1)
+    assert (names.IMAGE_SHAPE, len(names.CLASS_NAMES)) == ((20, 20, 1), classes)
+    assert names.TRAIN_IMAGES == len(names.x_train) == 225
+    noise, labels = names.draw_inputs(2 * classes, 0)
+    assert labels.tolist() == [*range(classes)] * 2
+    generator = names.build_improved_generator(names.LATENT_DIM, names.IMAGE_SHAPE, 4, classes)
+    gan = SimpleNamespace(conditional=True, ema_generator=generator)
+    assert names.sample_grid(gan).shape == (4 * 42 + 2, columns * 42 + 2, 3)
+    assert utils.generate_images(generator, noise, labels).shape[1:] == (20, 20, 1)
+    assert names.data.examples()[0].shape[0] == 10 * min(classes, 10)
+
+
+def test_settings_describe_the_data(
+    describe: Callable[..., SimpleNamespace], tmp_path: Path
+) -> None:
+    settings = describe(3, 3, "variant:baseline").baseline_run.settings
+    assert settings["DATA"] == str(tmp_path / "mine.npz")
+    assert settings["IMAGE_SHAPE"] == [20, 20, 3]
+    assert settings["CLASS_NAMES"] == ["0", "1", "2"]
+    assert settings["TRAIN_IMAGES"] == 225
+
+
+def test_a_run_on_a_folder_is_trained_and_sampled(tmp_path: Path) -> None:
+    """Samples take the classes from the run, whose pictures may be gone."""
+    folder, run = write_folder(tmp_path / "mine", 30, [*COLOURS]), tmp_path / "run"
+    shipped = sorted((path, path.stat().st_mtime_ns) for path in shipped_files())
+    options = ("--variant=improved", f"--output-dir={run}")
+    training = ("train", "--fast", "--epochs=1", "--image-size=20", *options)
+    trained = command(*training, "--data", "mine", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stderr == ""
+    assert "mine: 81 images for training and 9 for tests, of 3 classes: blue, g" in trained.stdout
+    networks = {path.name for path in (run / "training_checkpoints").glob("*.npz")}
+    assert networks == {"classifier.npz", "feature_network.npz"}
+    assert read_picture(run / "generated_samples" / "improved" / "epoch_0001.png").shape[2] == 3
+
+    shutil.rmtree(folder)
+    out = tmp_path / "few.npz"
+    drawn = command("samples", *options, "--count=5", f"--out={out}", "--class=green")
+    assert drawn.returncode == 0, drawn.stderr
+    with np.load(out) as arrays:
+        assert arrays["images"].shape == (5, 20, 20, 3)
+        assert arrays["labels"].tolist() == [1] * 5
+    assert sorted((path, path.stat().st_mtime_ns) for path in shipped_files()) == shipped
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["labelled", "unlabelled", "fashion_mnist"])
+def test_the_notebook_runs_on_other_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))  # empty: Fashion-MNIST has stand-ins
+    classes = [*COLOURS] if kind == "labelled" else []
+    folder = write_folder(tmp_path / "mine", 100, classes)
+    data = kind if kind == "fashion_mnist" else str(folder)
+    (tmp_path / "run").mkdir()
+    output = execute(tmp_path / "run", DATA=data, IMAGE_SIZE=64, EPOCHS=1)
+    assert ("has no labels" in output) == (kind == "unlabelled")
+    for variant in ("baseline", "improved"):
+        run = utils.Run(tmp_path / "run", variant)
+        assert len(run.history) == 1
+        assert json.loads((run.checkpoints / "settings.json").read_text())["DATA"] == data
+        for path in (run.picture(".gif"), run.history_plot, run.sample(1)):
+            assert path.stat().st_size > 1000
