@@ -101,14 +101,18 @@ def judge(data: DataSet, samples: Iterable[tuple[str, np.ndarray, np.ndarray]]) 
     """Score the real test images and sets of generated ones against the training images.
 
     Each of the `samples` is a name, images and labels, -1 where no class was asked for. Returns by
-    name `frechet`, `kid`, `kid_std`, `neighbours` (median distance of 1,000 images to their nearest
-    training image) and, where classes were asked for, `intended` and `intended_by_class`: shares of
-    images for which a linear probe predicts them.
+    name `frechet`, `kid`, `kid_std`, `to_training` and `to_test` (median distances of 1,000 images
+    to the nearest test image and to the nearest of as many training images: copies of training
+    images are nearer to these) and, where classes were asked for, `intended` and
+    `intended_by_class`: shares of images for which a linear probe predicts them.
     """
     print(f"Features of the {len(data.x_train):,} training images of {data.title} …")
     train = load_or_extract(data.x_train)
     statistics = metrics.feature_statistics(train)
     probe = fit_probe(train, data.y_train)
+    print("Features of the real test images …")
+    test = load_or_extract(data.x_test)
+    real = {"to_training": train[:: max(1, len(train) // len(test))][: len(test)], "to_test": test}
 
     def score(features: np.ndarray, labels: np.ndarray) -> Row:
         print("  comparing them with the training images …")
@@ -117,7 +121,8 @@ def judge(data: DataSet, samples: Iterable[tuple[str, np.ndarray, np.ndarray]]) 
         size = min(1000, len(train), len(features))
         row["kid"], row["kid_std"] = metrics.kid_formula(train, features, size=size)
         few = features[:: max(1, len(features) // 1000)]
-        row["neighbours"] = float(np.median(metrics.nearest_neighbours(few, train)[1]))
+        for name, candidates in real.items():
+            row[name] = float(np.median(metrics.nearest_neighbours(few, candidates)[1]))
         if data.labelled and (labels >= 0).all():
             right = (features @ probe[:-1] + probe[-1]).argmax(axis=1) == labels
             row["intended"] = float(right.mean())
@@ -127,8 +132,7 @@ def judge(data: DataSet, samples: Iterable[tuple[str, np.ndarray, np.ndarray]]) 
             }
         return row
 
-    print("Features of the real test images …")
-    rows = {"real test images": score(load_or_extract(data.x_test), data.y_test)}
+    rows = {"real test images": score(test, data.y_test)}
     for name, images, labels in samples:
         print(f"Features of {name} …")
         rows[name] = score(extract_features(images), labels)

@@ -65,7 +65,8 @@ def test_scores_of_shifted_training_images() -> None:
     rows = judge.judge(DATA, [*samples, ("swapped", images, 1 - labels)])
     assert list(rows) == ["real test images", "same", "shifted", "swapped"]
     assert rows["same"]["frechet"] == pytest.approx(0, abs=1e-3)
-    assert rows["same"]["neighbours"] == 0
+    assert rows["same"]["to_training"] == 0 < rows["same"]["to_test"]
+    assert rows["real test images"]["to_test"] == 0 < rows["real test images"]["to_training"]
     # Four features, each 0.3 larger: equal covariances leave the squared distance of the means.
     assert rows["shifted"]["frechet"] == pytest.approx(4 * 0.3**2, rel=1e-3)
     assert "intended" not in rows["shifted"]
