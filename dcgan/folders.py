@@ -88,7 +88,7 @@ def _lack_epochs(runs: Collection[tuple[bytes, int]], parameters: Mapping[str, A
 
     def fits(name: str, value: Any) -> bool:
         own = parameters.get(name)
-        if name == "TRAIN_IMAGES" and own is not None:
+        if name == "TRAIN_IMAGES" and isinstance(value, int) and own is not None:
             return value <= own  # there may be fewer, which is known once they are loaded
         own = list(own) if isinstance(own, tuple) else own  # JSON has lists
         return without_folder(own) == without_folder(value)
