@@ -51,7 +51,9 @@ class Session:
             names.build_generator(names.LATENT_DIM, (8, 8, 3), width),
             names.build_discriminator((8, 8, 3), width, 0.3),
         )
-        self.gan = GAN(*networks, *(names.make_adam(1e-3, 50, 0.5, 0.999) for _ in range(2)))
+        self.gan = GAN(
+            *networks, *(names.Adam(names.halving_rate(1e-3, 50), beta_1=0.5) for _ in range(2))
+        )
         self.run = utils.Run(folder, name, SETTINGS if settings is None else settings, **options)
 
     @functools.cached_property

@@ -33,7 +33,7 @@ def small_gan(names: SimpleNamespace) -> GAN:
     return GAN(
         names.build_improved_generator(names.LATENT_DIM, (32, 32, 3), 8, 10),
         names.build_improved_discriminator(names.feature_maps.outputs, names.HEADS, 10),
-        *(names.make_adam(2e-3, 50, 0.0, 0.99) for _ in range(2)),
+        *(names.Adam(names.halving_rate(2e-3, 50), beta_1=0.0, beta_2=0.99) for _ in range(2)),
         ema=True,
     )
 
@@ -83,6 +83,22 @@ def test_the_class_loss_reads_the_maps_as_the_trained_network_does(
     )
     loss = names.class_loss(maps[3], labels)
     assert float(loss) == pytest.approx(float(tf.reduce_mean(expected)), rel=1e-4)
+
+
+def test_learning_rate_falls_to_zero_over_the_second_half(names: SimpleNamespace) -> None:
+    rate = names.FallingRate(names.halving_rate(0.4, names.EPOCHS))
+    steps = names.EPOCHS * 3  # three an epoch
+    optimizer = names.Adam(rate)
+    optimizer.build([keras.Variable([1.0])])
+    for share, expected in (
+        (0, 0.4),
+        (1 / 2, 0.4 * 0.5**0.5),
+        (3 / 4, 0.2 * 0.5**0.75),
+        (1, 0),
+        (2, 0),
+    ):
+        optimizer.iterations.assign(round(share * steps))
+        assert float(optimizer.learning_rate) == pytest.approx(expected, rel=0.03)
 
 
 def test_penalty_of_a_quadratic_is_the_squared_slope(names: SimpleNamespace) -> None:

@@ -129,10 +129,9 @@ def test_dataset_maps_pixels_to_the_range_of_tanh(names: SimpleNamespace) -> Non
 
 
 def test_learning_rate_halves_every_half_life(names: SimpleNamespace) -> None:
-    rate = names.make_adam(0.4, 5, 0.5, 0.999).learning_rate  # three steps an epoch
-    optimizer = names.make_adam(0.4, 5, 0.5, 0.999)
+    optimizer = names.Adam(names.halving_rate(0.4, 5))  # three steps an epoch
     optimizer.build([keras.Variable([1.0])])
-    assert float(rate) == pytest.approx(0.4)
+    assert float(optimizer.learning_rate) == pytest.approx(0.4)
     optimizer.iterations.assign(15)
     assert float(optimizer.learning_rate) == pytest.approx(0.2)
 
