@@ -333,7 +333,10 @@ def draw_train_history(
 
 
 def draw_comparison(histories: dict[str, History], path: File | None = None) -> Figure:
-    """Plot fake accuracy by epoch, and distance by epoch and by minute, of several named runs."""
+    """Plot fake accuracy by epoch, and distance by epoch and by minute, of several named runs.
+
+    Minutes are those of the run's median epoch: other work may have slowed single epochs down.
+    """
     figure = Figure(figsize=(7.5, 9.9), dpi=DPI, layout="constrained")
     accuracy, by_epoch, by_minute = figure.subplots(3)
     for index, (name, history) in enumerate(histories.items()):
@@ -342,7 +345,7 @@ def draw_comparison(histories: dict[str, History], path: File | None = None) -> 
         accuracy.plot(epochs, fake_acc, ".", color=f"C{index}", alpha=0.4)
         accuracy.plot(epochs, smooth(fake_acc), color=f"C{index}", label=name)
         by_epoch.plot(epochs, distances, color=f"C{index}", label=name)
-        by_minute.plot(seconds.cumsum() / 60, distances, color=f"C{index}", label=name)
+        by_minute.plot(epochs * np.median(seconds) / 60, distances, color=f"C{index}", label=name)
     accuracy.axhline(0.5, color="black", ls=":", label="chance level: 0.5")
     _finish_axis(accuracy, "Fake accuracy of the discriminator")
     _finish_axis(by_epoch, "Fréchet distance by epoch", log=True)
