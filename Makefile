@@ -12,7 +12,7 @@ ROOT := $(shell list=$(call quote,$(MAKEFILE_LIST)); \
 IN_ROOT = cd $(call quote,$(ROOT)) &&
 PREPARE = +@$(MAKE) --silent --no-print-directory -C $(call quote,$(ROOT))
 SCRIPT = $(call quote,$(ROOT)/.venv/bin/python) $(call quote,$(ROOT)/scripts/$(1).py)
-WITH_SCRIPTS = $(IN_ROOT) PYTHONPATH=scripts:. TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python
+WITH_SCRIPTS = $(IN_ROOT) $(1) PYTHONPATH=scripts:. TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python
 
 # Jupyter asks root, who is the only user of many containers, to say that it is meant.
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -46,13 +46,19 @@ export: ready ## write the generator as a file: VARIANT OUT UINT8 OUTPUT_DIR
 	@$(call SCRIPT,export) $(VARIANT_HERE) $(call given,--out,OUT) $(call given,--uint8,UINT8)
 
 # glibc would give memory back to the system after each layer, and a forced CPU type slows OpenBLAS.
+FOR_JUDGE = env -u OPENBLAS_CORETYPE MALLOC_TRIM_THRESHOLD_=4000000000 \
+    MALLOC_MMAP_THRESHOLD_=4000000000
+
 judge: ready ## score runs by an independent network: VARIANT OUTPUT_DIR SAMPLES
 	$(PREPARE) .venv-judge/ready
-	@env -u OPENBLAS_CORETYPE MALLOC_TRIM_THRESHOLD_=4000000000 \
-	    MALLOC_MMAP_THRESHOLD_=4000000000 $(call SCRIPT,judge) $(VARIANT_HERE) $(call given,--samples,SAMPLES)
+	@$(FOR_JUDGE) $(call SCRIPT,judge) $(VARIANT_HERE) $(call given,--samples,SAMPLES)
 
+# A fast try has too few samples for the judge.
 experiment: ready ## train and score one idea of experiments/: NAME FAST
-	@$(WITH_SCRIPTS) experiments/runner.py $(call given,--name,NAME) $(call given,--fast,FAST)
+	$(if $(filter --fast='1' --fast='true' --fast='yes',$(call given,--fast,FAST)),, \
+	    $(PREPARE) .venv-judge/ready)
+	@$(call WITH_SCRIPTS,$(FOR_JUDGE)) experiments/runner.py $(call given,--name,NAME) \
+	    $(call given,--fast,FAST)
 
 test: lint ## lint, then run the tests that take seconds
 	$(IN_ROOT) .venv/bin/python -m pytest

@@ -374,14 +374,15 @@ def _finish_axis(axis: Axes, title: str, xlabel: str = "epoch", log: bool = Fals
 SCORE_NAMES = {
     "frechet": ("Fréchet distance", ".1f"),
     "kid": ("KID formula", ".4f"),
-    "distance": ("Fréchet distance", ".2f"),
-    "kernel": ("KID formula", ".3f"),
+    "distance": ("classifier's Fréchet distance", ".2f"),
+    "kernel": ("classifier's KID formula", ".3f"),
     "pixels": ("pixel Fréchet distance (8\u00a0x\u00a08)", ".2f"),
     "intended": ("class as intended", ".1%"),
     "confident": ("confident (>\u00a090\u00a0%)", ".1%"),
     "entropy_score": ("Inception-Score formula", ".2f"),
     "rarest": ("rarest class", ".1%"),
     "commonest": ("commonest class", ".1%"),
+    "minutes": ("minutes", ".1f"),
 }
 
 

@@ -7,6 +7,9 @@ from dcgan.quiet import keras, tf
 class GAN:
     """Two networks, their optimizers, and all else that has to survive an interruption.
 
+    A further network may be an attribute of one of the two, such as `generator.encoder`: Keras then
+    trains it with that network, and it is kept in the same checkpoint (but has no average).
+
     Attributes:
         generator: maps noise (N, latent_dim), or noise and one-hot labels, to images in [-1, 1].
         discriminator: maps images, or whatever the training step shows it, to logits.

@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
+from dcgan.quiet import keras
 
 PARAMETERS = {"EPOCHS": 5, "G_HALF_LIFE": 5, "D_HALF_LIFE": 2}
 ROWS = {
     "plain DCGAN": {"plain": True},
     "improved": {},
-    "improved without feature network": {"heads": (0,)},
+    "improved without feature network": {"heads": (0,), "CLASS_WEIGHT": 0.0},
     "improved without image head": {"heads": (1, 2, 3, 4)},
-    "improved without classes": {"conditional": False},
+    "improved without classes": {"conditional": False, "CLASS_WEIGHT": 0.0},
+    "improved without class term": {"CLASS_WEIGHT": 0.0},
     "improved without penalty": {"PENALTY": 0.0},
     "improved without EMA generator": {"ema": False},
     "improved, one logit a head": {"places": False},
@@ -34,20 +35,30 @@ def build(
     """Return networks and training step of a row, put together from the notebook's own parts."""
     if plain:
         return lesson.make_baseline(), lesson.train_step
-    if not conditional:
-        lesson.y_train = np.zeros_like(lesson.y_train)
-    rate, half_lives = lesson.IMPROVED_LEARNING_RATE, (lesson.G_HALF_LIFE, lesson.D_HALF_LIFE)
-    adams = [lesson.make_adam(rate, half_life, 0.0, 0.99) for half_life in half_lives]
+    rates = [
+        lesson.FallingRate(lesson.halving_rate(lesson.IMPROVED_LEARNING_RATE, half_life))
+        for half_life in (lesson.G_HALF_LIFE, lesson.D_HALF_LIFE)
+    ]
+    adams = [lesson.Adam(rate, beta_1=0.0, beta_2=0.99) for rate in rates]
     classes = len(lesson.CLASS_NAMES)
     sizes = lesson.LATENT_DIM, lesson.IMAGE_SHAPE, lesson.GENERATOR_WIDTH, classes
     generator = lesson.build_improved_generator(*sizes)
     discriminator = choose_heads(lesson, heads, places, classes)
+    if not conditional:
+        generator, discriminator = without_labels(generator), without_labels(discriminator)
     return lesson.GAN(generator, discriminator, *adams, ema=ema), lesson.improved_train_step
+
+
+def without_labels(network: Any) -> Any:
+    """Return a network that takes labels, but sees zeros in their place."""
+    *inputs, labels = network.inputs
+    outputs = network([*inputs, keras.ops.zeros_like(labels)])
+    return keras.Model(network.inputs, outputs)
 
 
 def choose_heads(lesson: SimpleNamespace, heads: Sequence[int], places: bool, classes: int) -> Any:
     """Return a discriminator that is shown the image (0) and all maps, and looks at some."""
-    keras, maps = lesson.keras, lesson.feature_maps.outputs
+    maps = lesson.feature_maps.outputs
     widths = [lesson.HEADS[k] for k in heads]
     looks = lesson.build_improved_discriminator([maps[k] for k in heads], widths, classes)
     inputs = [*(keras.Input(x.shape[1:], dtype=x.dtype) for x in maps), keras.Input((classes,))]

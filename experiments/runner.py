@@ -1,30 +1,48 @@
-"""Train and score one idea: `make experiment NAME=ablation`.
+"""Train and score one idea: `make experiment NAME=vae_gan`, or all of them: `NAME=ideas`.
 
 An experiment is a file that defines `build(lesson, **options) -> (gan, train_step)`: `lesson` has
-all that the notebook's cells define, and `train_step` keeps to the notebook's contract. `ROWS` are
-options by title, one for each row of its table; those in capitals are parameters of the notebook.
-`PARAMETERS` of the notebook hold for all rows, in place of `BUDGET`.
+all that the notebook's cells define, and `train_step` keeps to the notebook's contract. It may also
+define
 
-Finished rows are kept, a row that was broken off goes on from its checkpoint, and samples are kept
-for the independent judge: `make judge SAMPLES=runs/experiments/NAME/ROW.npz`.
+- `ROWS`: options by title, one for each row of the table; those in capitals are parameters of the
+  notebook. `minutes` are a budget in place of epochs: steps are timed, and as many epochs are
+  trained as fit, but at least one.
+- `PARAMETERS` of the notebook for all rows, in place of `BUDGET`. Experiments under the common
+  budget share one table and one picture, "ideas".
+- `show(lesson, gan, count) -> {name: images}`: images to show below the samples.
+- `draw(rows, path)`: draws a figure of all rows.
+
+Each row is scored, by the independent judge too, before the next one begins; table and strips of
+samples are written, and the table goes into the README. A row that was broken off goes on with the
+same command, from its checkpoint. A finished one is kept: to train it anew, delete it in
+training_history/ and its run in runs/experiments/.
 """
 
 import importlib
 import json
 import re
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import judge
 import numpy as np
 from command import NO, YES, Options, one_sentence, write_table
 from notebook import ROOT, run_cells
 
 HERE = Path(__file__).parent
 TAGS = ("setup", "parameters", "data", "definitions", "variant:baseline", "variant:improved")
-# What an idea may spend: six epochs, and learning rates that fall within them.
-BUDGET = {"EPOCHS": 6, "G_HALF_LIFE": 6, "D_HALF_LIFE": 2.4}
+# What an idea may spend: ten epochs, and learning rates that fall within them.
+BUDGET = {"EPOCHS": 10, "G_HALF_LIFE": 10, "D_HALF_LIFE": 4}
+TIMED_STEPS = 64  # where a budget is minutes
+SHOWN = 10  # samples of each row, the first ones of a fixed seed
 Row = dict[str, Any]
+
+
+def file_name(title: str) -> str:
+    """Turn a title into the name of a run or file."""
+    return re.sub(r"\W+", "_", title).strip("_")
 
 
 def evaluate(lesson: SimpleNamespace, images: np.ndarray, intended: np.ndarray | None) -> Row:
@@ -38,18 +56,49 @@ def evaluate(lesson: SimpleNamespace, images: np.ndarray, intended: np.ndarray |
     } | metrics.classifier_scores(predictions.probabilities, intended)
 
 
-def train_row(experiment: ModuleType, title: str, options: Row, folder: Path, fast: bool) -> Row:
-    """Train one row in a folder, keep its samples there, and return its scores and history."""
-    parameters = dict(getattr(experiment, "PARAMETERS", BUDGET))
-    parameters |= {name: value for name, value in options.items() if name.isupper()}
-    parameters |= {"FAST": True, "EPOCHS": 1} if fast else {"FAST": False}
+def fit_minutes(experiment: ModuleType, minutes: int, choices: Row, parameters: Row) -> Row:
+    """Time a row's training step; return as many epochs as fit, and rates that fall within them."""
+    lesson = SimpleNamespace(**run_cells(*TAGS, **parameters))
+    gan, train_step = experiment.build(lesson, **choices)
+    step = lesson.compile_step(train_step, gan, lesson.LATENT_DIM, lesson.SEED)
+    batch = next(iter(lesson.make_dataset(lesson.x_train, lesson.y_train, 1)))
+    for number in range(5 + TIMED_STEPS):
+        if number == 5:  # the first ones are slow
+            start = time.perf_counter()
+        step(*batch)
+    seconds = (time.perf_counter() - start) / TIMED_STEPS
+    steps = lesson.TRAIN_IMAGES // lesson.BATCH_SIZE
+    epochs = max(1, int(60 * minutes / (seconds * steps)))
+    return {"EPOCHS": epochs, "G_HALF_LIFE": epochs, "D_HALF_LIFE": 0.4 * epochs}
+
+
+def train_row(
+    experiment: ModuleType, title: str, options: Row, folder: Path, strips: Path, fast: bool
+) -> Row:
+    """Train one row; return its scores, history and pictures.
+
+    Its run and its samples are kept in a folder, a strip of samples among the `strips`.
+    """
+    name = file_name(title)
+    parameters = dict(getattr(experiment, "PARAMETERS", BUDGET)) | {"FAST": fast}
+    parameters |= {key: value for key, value in options.items() if key.isupper()}
+    choices = {key: value for key, value in options.items() if not key.isupper()}
+    minutes = choices.pop("minutes", None)
+    settings = folder / "training_checkpoints" / name / "settings.json"
+    if fast:
+        parameters["EPOCHS"] = 1
+    elif minutes:
+        if settings.exists():  # a row that was broken off goes on with its budget
+            budget = json.loads(settings.read_text(encoding="utf-8"))
+        else:
+            budget = fit_minutes(experiment, minutes, choices, parameters)
+        parameters |= {key: budget[key] for key in BUDGET}
     lesson = SimpleNamespace(**run_cells(*TAGS, **parameters))
 
     lesson.keras.utils.set_random_seed(lesson.SEED)
-    choices = {name: value for name, value in options.items() if not name.isupper()}
     gan, train_step = experiment.build(lesson, **choices)
-    name = re.sub(r"\W+", "_", title).strip("_")
-    run = lesson.utils.Run(folder, name, lesson.settings() | options)
+    kept = lesson.settings() | parameters | choices
+    run = lesson.utils.Run(folder, name, kept)
     step = lesson.compile_step(train_step, gan, lesson.LATENT_DIM, lesson.SEED)
     history = lesson.train(gan, run, step, lesson.x_train, lesson.y_train, lesson.EPOCHS)
 
@@ -57,49 +106,131 @@ def train_row(experiment: ModuleType, title: str, options: Row, folder: Path, fa
     images = lesson.utils.generate_images(gan.ema_generator, noise, labels)
     labels = labels.astype(np.int64) if gan.conditional else np.full(len(labels), -1)
     np.savez(folder / f"{name}.npz", images=images, labels=labels)
+    pictures = {title: images[:SHOWN]}
+    if hasattr(experiment, "show"):
+        pictures |= experiment.show(lesson, gan, SHOWN)
+    for caption, shown in pictures.items():
+        strip = lesson.utils.image_grid(shown, SHOWN, scale=1, gap=0)
+        lesson.utils.save_png(strip, strips / f"{file_name(caption)}.png")
     scores = evaluate(lesson, images, labels if gan.conditional else None)
-    return {"seconds": sum(record["seconds"] for record in history)} | scores | {"history": history}
+    minutes = sum(record["seconds"] for record in history) / 60
+    return scores | {"minutes": minutes, "pictures": [*pictures], "history": history}
+
+
+def load_rows(file: Path) -> dict[str, Row]:
+    """Read the rows of a table by title; there may be none yet."""
+    return json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else {}
+
+
+def save_rows(file: Path, rows: dict[str, Row]) -> None:
+    """Add rows to a table, or scores to its rows; another process may have added some, too."""
+    from dcgan import files
+
+    known = load_rows(file)
+    known |= {title: known.get(title, {}) | row for title, row in rows.items()}
+    with files.atomic_path(file) as temporary:
+        temporary.write_text(json.dumps({"rows": known}, indent=1) + "\n", encoding="utf-8")
+
+
+def judge_rows(file: Path, folder: Path) -> None:
+    """Let the independent judge score those rows of a table that have samples, but no score.
+
+    Where it fails, a sentence says so: hours of training may be still to come.
+    """
+    samples = {
+        title: folder / f"{file_name(title)}.npz"
+        for title, row in load_rows(file).items()
+        if "frechet" not in row
+    }
+    try:
+        read = [
+            (title, *judge.read_samples(path)) for title, path in samples.items() if path.exists()
+        ]
+        scores = judge.judge(judge.load_data("cifar10"), read) if read else {}
+        save_rows(file, {title: scores[title] for title, *_ in read})
+    except (OSError, RuntimeError, ValueError) as error:
+        print(f"not judged yet: {error}")
+
+
+def draw_strips(rows: dict[str, Row], strips: Path) -> None:
+    """Draw the strips of all rows, their names at the left, as one picture beside their folder."""
+    import dcgan_utils as utils
+
+    named = {
+        name: strips / f"{file_name(name)}.png"
+        for row in rows.values()
+        for name in row.get("pictures", ())
+    }
+    pictures = {name: utils.read_picture(path) for name, path in named.items() if path.exists()}
+    if pictures:
+        images = np.concatenate([np.split(each, SHOWN, axis=1) for each in pictures.values()])
+        utils.draw_class_rows(images, [*pictures], strips.with_suffix(".png"))
+
+
+def write_results(experiment: ModuleType, file: Path, strips: Path) -> str:
+    """Draw the pictures of a table, and return it in Markdown with links to them."""
+    import dcgan_utils as utils
+
+    rows, plot = load_rows(file), file.with_suffix(".png")
+    draw_strips(rows, strips)
+    if hasattr(experiment, "draw"):
+        experiment.draw(rows, plot)
+    links = {
+        f"The first {SHOWN} samples of each row": strips.with_suffix(".png"),
+        "Score against minutes": plot,
+    }
+    shown = [f"![{alt}](../{p.parent.name}/{p.name})" for alt, p in links.items() if p.exists()]
+    return "\n\n".join([utils.format_scores(rows), *shown])
+
+
+def experiments() -> dict[str, list[str]]:
+    """Return the files that each name stands for: its own, or all ideas."""
+    files = sorted(p.stem for p in HERE.glob("*.py") if "\ndef build(" in p.read_text("utf-8"))
+    ideas = [name for name in files if not hasattr(importlib.import_module(name), "PARAMETERS")]
+    return {name: [name] for name in files} | {"ideas": ideas}
 
 
 def run_experiment(name: str, fast: bool = False) -> str:
-    """Train and score the rows that are missing; return the table in Markdown.
+    """Train and score the rows that are missing, and write the results; return them in Markdown.
 
-    A `fast` try takes one epoch of 256 images a row, in a new folder below runs/fast/. Raises
-    ValueError if there is no experiment of this name.
+    A `fast` try takes one epoch of 256 images a row, in a new folder below runs/fast/, without the
+    independent judge and the README. Raises ValueError if there is no experiment of this name.
     """
-    names = sorted(p.stem for p in HERE.glob("*.py") if "\ndef build(" in p.read_text("utf-8"))
-    if name not in names:
-        raise ValueError(f"NAME is one of {', '.join(names)}, not {name!r}")
     experiment = importlib.import_module(name)
-    import dcgan_utils as utils
     from dcgan import files
+    from dcgan.quiet import tf
 
-    folder = ROOT / "runs" / "experiments" / name
-    file = ROOT / "training_history" / f"{name}.json"
+    tf.get_logger().setLevel("ERROR")  # or it takes the rows for one function, compiled too often
+    base, folder = ROOT, ROOT / "runs" / "experiments" / name
     if fast:
-        folder = files.next_free_folder(ROOT / "runs" / "fast", name)
-        file = folder / "results.json"
-    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"rows": {}}
+        base = folder = files.next_free_folder(ROOT / "runs" / "fast", name)
+    table = name if hasattr(experiment, "PARAMETERS") else "ideas"
+    file, strips = base / "training_history" / f"{table}.json", base / "generated_samples" / table
     for title, options in getattr(experiment, "ROWS", {name: {}}).items():
-        if title not in results["rows"]:
+        if title not in load_rows(file):
             print(f"\n{title}")
-            results["rows"][title] = train_row(experiment, title, options, folder, fast)
-            with files.atomic_path(file) as temporary:
-                temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    return utils.format_scores(results["rows"])
+            row = train_row(experiment, title, options, folder, strips, fast)
+            save_rows(file, {title: row})
+        if not fast:
+            judge_rows(file, folder)
+        results = write_results(experiment, file, strips)
+        if not fast:
+            write_table(ROOT / "experiments" / "README.md", table, results)
+    return results
 
 
 @one_sentence("make experiment")
 def main() -> None:
-    """Run the experiment of a name, print its table, and write it into this folder's README."""
+    """Run the experiments of a name, print their results, and write them into the README."""
     parser = Options("make experiment", description=__doc__)
     parser.add_argument("--name", default="")
     parser.add_argument("--fast", nargs="?", const="yes", default="no", choices=YES + NO)
     options = parser.parse_args()
-    table = run_experiment(options.name, options.fast in YES)
-    print(f"\n{table}")
-    if options.fast in NO:
-        write_table(HERE / "README.md", options.name, table)
+    known = experiments()
+    if options.name not in known:
+        raise ValueError(f"NAME is one of {', '.join(known)}, not {options.name!r}")
+    for name in known[options.name]:
+        print(f"\n{run_experiment(name, options.fast in YES)}")
 
 
 if __name__ == "__main__":

@@ -1,86 +1,233 @@
 """Experiments train and score their rows once, with the notebook's own code."""
 
+import importlib
+import itertools
 import json
+import os
+import re
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import ablation
+import baseline
 import numpy as np
+import peers
 import pytest
 import runner
 from notebook import ROOT
 
 import dcgan_utils as utils
 
-RESULTS = ROOT / "training_history" / "ablation.json"
+TABLES = ("ablation", "ideas", "peers")
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
 
 
 @pytest.fixture(autouse=True)
-def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep what experiments write away from the repository."""
+def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Keep results away from the repository, and return the names of what is judged."""
+    judged = []
+
+    def judge(data: Any, samples: list[tuple]) -> dict[str, dict[str, float]]:
+        judged.extend(name for name, *_ in samples)
+        return {name: {"frechet": 99.5, "kid": 0.25} for name in ("real test images", *judged)}
+
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(runner, "ROOT", tmp_path)
+    (tmp_path / "experiments").mkdir()
+    markers = [f"<!-- {name} -->\n<!-- end of {name} -->" for name in TABLES]
+    (tmp_path / "experiments" / "README.md").write_text("\n".join(markers), encoding="utf-8")
+    monkeypatch.setattr(runner.judge, "judge", judge)
+    monkeypatch.setattr(runner.judge, "load_data", lambda name: None)
+    monkeypatch.setattr(runner.judge, "COUNT", 256)
+    return judged
 
 
-def test_an_unknown_name_ends_in_one_sentence() -> None:
-    with pytest.raises(ValueError, match=r"^NAME is one of ablation.*, not 'nonsense'$"):
-        runner.run_experiment("nonsense")
-    with pytest.raises(ValueError, match="not 'runner'"):
-        runner.run_experiment("runner")
-
-
-def test_readme_shows_the_shipped_results_of_all_rows() -> None:
-    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]
-    assert [*rows] == [*ablation.ROWS]
-    readme = (runner.HERE / "README.md").read_text(encoding="utf-8")
-    between = readme.split("<!-- ablation -->")[1].split("<!-- end of ablation -->")[0]
-    assert between.strip() == utils.format_scores(rows)
-
-
-def test_rows_are_trained_and_scored_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The first row is there already; the second has parameters of its own."""
-    file = tmp_path / "training_history" / "ablation.json"
-    file.parent.mkdir()
-    file.write_text(json.dumps({"rows": {"plain DCGAN": {"distance": 1.25}}}))
-    rows = {"plain DCGAN": {}, "seed 7": ablation.IMPROVED | {"SEED": 7}}
-    monkeypatch.setattr(ablation, "ROWS", rows)
+@pytest.fixture
+def quick_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train rows as in a fast try."""
     real = runner.train_row
     monkeypatch.setattr(runner, "train_row", lambda *row: real(*row[:-1], True))
+
+
+@pytest.mark.parametrize("name", ["", "nonsense", "runner"])
+def test_an_unknown_name_ends_in_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr("sys.argv", ["runner.py", f"--name={name}"])
+    with pytest.raises(SystemExit) as end:
+        runner.main()
+    sentence = f"make experiment: NAME is one of ablation, baseline, .*, ideas, not '{name}'"
+    assert re.fullmatch(sentence, str(end.value))
+
+
+def test_ideas_are_all_experiments_under_the_common_budget() -> None:
+    known = runner.experiments()
+    assert known["peers"] == ["peers"]
+    assert {*known} - {*known["ideas"]} == {"ablation", "ideas", "peers"}
+
+
+@pytest.mark.parametrize(("fast", "judged"), [("1", False), ("yes", False), ("0", True)])
+def test_only_a_fast_try_does_without_the_judges_environment(fast: str, judged: bool) -> None:
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", "--dry-run", "experiment", "NAME=baseline", f"FAST={fast}"]
+    planned = subprocess.run(command, cwd=ROOT, env=outer, capture_output=True, text=True).stdout
+    assert "experiments/runner.py --name='baseline'" in planned
+    assert (".venv-judge/ready" in planned) == judged
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_readme_shows_the_shipped_results(name: str) -> None:
+    rows = runner.load_rows(ROOT / "training_history" / f"{name}.json")
+    readme = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
+    between = readme.split(f"<!-- {name} -->")[1].split(f"<!-- end of {name} -->")[0]
+    table = between.split("![")[0].strip()
+    assert table == (utils.format_scores(rows) if rows else "")
+    files = runner.experiments()[name]
+    titles = [getattr(importlib.import_module(each), "ROWS", [each]) for each in files]
+    assert {*rows} <= {*itertools.chain(*titles)}
+
+
+@pytest.mark.usefixtures("quick_rows")
+def test_rows_are_trained_and_judged_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_folder: list[str]
+) -> None:
+    """The first row is there already; the second has classes and parameters of its own."""
+    file = tmp_path / "training_history" / "peers.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"rows": {"baseline, 3 minutes": {"distance": 1.25}}}))
+    options = {"recipe": "hinge, SN, projection", "SEED": 7}
+    monkeypatch.setattr(peers, "ROWS", {"baseline, 3 minutes": {}, "seed 7": options})
     for _ in range(2):
-        assert "| plain DCGAN | 1.25 |" in runner.run_experiment("ablation")
+        results = runner.run_experiment("peers")
+        assert "| baseline, 3 minutes | – | – | 1.25 |" in results
+        assert "| seed 7 | 99.5 | 0.2500 |" in results
+    assert own_folder == ["seed 7"]
+    readme = (tmp_path / "experiments" / "README.md").read_text(encoding="utf-8")
+    assert f"<!-- peers -->\n\n{results}\n\n<!-- end of peers -->" in readme
+    for picture in ("generated_samples/peers.png", "training_history/peers.png"):
+        assert f"](../{picture})" in results
     row = json.loads(file.read_text(encoding="utf-8"))["rows"]["seed 7"]
     assert [record["epoch"] for record in row["history"]] == [1]
     assert row["distance"] > 0
-    folder = tmp_path / "runs" / "experiments" / "ablation"
+    assert row["minutes"] == pytest.approx(row["history"][0]["seconds"] / 60)
+    folder = tmp_path / "runs" / "experiments" / "peers"
     with np.load(folder / "seed_7.npz") as arrays:
         assert arrays["images"].shape == (256, 32, 32, 3)
         assert arrays["labels"][:11].tolist() == [*range(10), 0]
+        samples = arrays["images"][:10]
     settings = folder / "training_checkpoints" / "seed_7" / "settings.json"
     assert json.loads(settings.read_text())["SEED"] == 7
+    pictures = tmp_path / "generated_samples"
+    strip = utils.read_picture(pictures / "peers" / "seed_7.png")
+    assert np.array_equal(strip, np.concatenate(samples, axis=1))
+    assert utils.read_picture(pictures / "peers.png").shape[0] == 68  # one row
+    assert utils.read_picture(file.with_suffix(".png")).std() > 10
 
 
-@pytest.mark.parametrize("title", ["+ random flips", "+ deeper networks"])
+@pytest.mark.parametrize(
+    "title", ["plain DCGAN", "improved without feature network", "improved, one logit a head"]
+)
 def test_kinds_of_rows_of_the_ablation_train(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, title: str
 ) -> None:
     monkeypatch.setattr(ablation, "ROWS", {title: ablation.ROWS[title]})
     assert f"| {title} |" in runner.run_experiment("ablation", fast=True)
-    (results,) = tmp_path.glob("runs/fast/ablation_001/results.json")
+    (results,) = tmp_path.glob("runs/fast/ablation_001/training_history/ablation.json")
     row = json.loads(results.read_text())["rows"][title]
-    assert ("intended" in row) == bool(ablation.ROWS[title].get("maps"))
+    assert ("intended" in row) == (title != "plain DCGAN")
     assert row["distance"] > 0
 
 
-def test_the_full_row_of_the_ablation_is_the_improved_variant() -> None:
-    """Its step and the notebook's compute the same numbers."""
-    names = runner.run_cells(*runner.TAGS, FAST=True, PRECISION="float32")
-    lesson = SimpleNamespace(**names)
+def test_the_rows_of_the_ablation_differ_where_they_say() -> None:
+    """The full row computes the numbers of the notebook's step; one without labels ignores them."""
+    lesson = SimpleNamespace(**runner.run_cells(*runner.TAGS, FAST=True, PRECISION="float32"))
     lesson.keras.utils.set_random_seed(lesson.SEED)
-    gan, step = ablation.build(lesson, **ablation.IMPROVED)
-    batch = next(iter(lesson.make_dataset(lesson.x_train, lesson.y_train, 1)))
+    gan, step = ablation.build(lesson)
+    dataset = lesson.make_dataset(lesson.x_train, lesson.y_train, 1)
+    batch = [part[:8] for part in next(iter(dataset))]
     numbers = [
         lesson.compile_step(train_step, trained, lesson.LATENT_DIM, lesson.SEED)(*batch)
         for trained, train_step in ((gan, step), (lesson.improved, lesson.improved_train_step))
     ]
     for key, value in numbers[0].items():
         assert float(value) == float(numbers[1][key]), key
+
+    gan, step = ablation.build(lesson, conditional=False)
+    step = lesson.compile_step(step, gan, lesson.LATENT_DIM, lesson.SEED)
+    step(*batch)
+    noise, labels = lesson.draw_inputs(10, 0)
+    for generator, same in ((gan.ema_generator, True), (lesson.improved.generator, False)):
+        images = [lesson.utils.generate_images(generator, noise, k) for k in (labels, labels[::-1])]
+        assert np.array_equal(*images) == same
+    maps = lesson.feature_maps(batch[0])
+    one_hot = lesson.tf.one_hot(batch[1], 10)
+    logits = [gan.discriminator([*maps, k]) for k in (one_hot, one_hot[::-1])]
+    assert np.array_equal(*logits)
+
+
+def test_training_goes_on_where_the_judge_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_folder: list[str]
+) -> None:
+    def fail(data: Any, samples: list[tuple]) -> None:
+        raise RuntimeError("judge_features.py failed")
+
+    def train_row(experiment, title, options, folder, strips, fast) -> dict:
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {"images": IMAGES.repeat(22, axis=0)[:256], "labels": np.full(256, -1)}
+        np.savez(folder / f"{runner.file_name(title)}.npz", **arrays)
+        return {"distance": 1.5}
+
+    judge = runner.judge.judge
+    monkeypatch.setattr(runner, "train_row", train_row)
+    monkeypatch.setattr(runner.judge, "judge", fail)
+    assert "| label noise | 1.50 |" in runner.run_experiment("label_smoothing")
+    monkeypatch.setattr(runner.judge, "judge", judge)
+    assert "| label noise | 99.5 | 0.2500 | 1.50 |" in runner.run_experiment("label_smoothing")
+    assert own_folder == ["one-sided label smoothing", "label noise"]
+
+
+def test_ideas_share_a_table_and_a_picture(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_folder: list[str]
+) -> None:
+    """Also where another experiment adds its rows in the meantime."""
+
+    def train_row(experiment, title, options, folder, strips, fast) -> dict:
+        for name in (title, "shown beside"):
+            strip = utils.image_grid(IMAGES[:10], 10, scale=1, gap=0)
+            utils.save_png(strip, strips / f"{runner.file_name(name)}.png")
+        runner.save_rows(tmp_path / "training_history" / "ideas.json", {"other": {"distance": 2}})
+        return {"distance": 1.5, "pictures": [title, "shown beside"]}
+
+    monkeypatch.setattr(runner, "train_row", train_row)
+    results = runner.run_experiment("label_smoothing")
+    assert results.endswith("](../generated_samples/ideas.png)")
+    titles = re.findall(r"(?m)^\| (\w[^|]*) \|", results)
+    assert titles == ["other", "one-sided label smoothing", "label noise"]
+    assert own_folder == []  # their samples are not here
+    assert (tmp_path / "generated_samples" / "ideas.png").exists()
+
+
+@pytest.mark.parametrize(("minutes", "epochs"), [(2, 300), (0.001, 1)])
+def test_minutes_become_epochs_and_rates_that_fall_within_them(
+    monkeypatch: pytest.MonkeyPatch, minutes: float, epochs: int
+) -> None:
+    """By a clock that says a tenth of a second a step, where four steps show all images."""
+    monkeypatch.setattr(runner, "TIMED_STEPS", 2)
+    clock = itertools.count(step=0.1 * runner.TIMED_STEPS)
+    monkeypatch.setattr(runner.time, "perf_counter", lambda: next(clock))
+    budget = runner.fit_minutes(baseline, minutes, {}, {"FAST": True, "PRECISION": "float32"})
+    assert budget == {"EPOCHS": epochs, "G_HALF_LIFE": epochs, "D_HALF_LIFE": 0.4 * epochs}
+
+
+def test_a_row_that_was_broken_off_keeps_its_budget(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = tmp_path / "training_checkpoints" / "a_row" / "settings.json"
+    settings.parent.mkdir(parents=True)
+    budget = {"EPOCHS": 15, "G_HALF_LIFE": 1.4, "D_HALF_LIFE": 0.6}
+    settings.write_text(json.dumps(budget | {"SEED": 1}))
+    parameters = {}
+    monkeypatch.setattr(runner, "run_cells", lambda *tags, **given: parameters.update(given))
+    with pytest.raises(TypeError):  # there are no cells to go on with
+        runner.train_row(baseline, "a row", {"minutes": 3}, tmp_path, tmp_path, False)
+    assert parameters == {"FAST": False} | budget

@@ -11,11 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from notebook import code_cells
-from small_runs import IMAGES as PIXELS
-from small_runs import LABELS as CLASSES
 from small_runs import Session, definitions
 
-import dcgan_utils as utils
 from dcgan.settings import RULES
 
 Lesson = Callable[..., SimpleNamespace]
@@ -226,18 +223,3 @@ def test_no_default_argument_keeps_an_old_parameter() -> None:
         for default in [*node.defaults, *filter(None, node.kw_defaults)]
     ]
     assert [default for default in defaults if default in RULES] == []
-
-
-def test_the_notebooks_own_variant_trains(tmp_path, names: SimpleNamespace) -> None:
-    (cell,) = (source for source, _ in code_cells() if "def hinge_train_step" in source)
-    namespace = vars(names) | {"GENERATOR_WIDTH": 4, "DISCRIMINATOR_WIDTH": 4}
-    definition = cell[: cell.index("\n\n\nhinge = ")]
-    exec(definition, namespace)
-    session = Session(tmp_path, "hinge")
-    step = names.compile_step(namespace["hinge_train_step"], session.gan, names.LATENT_DIM, 1)
-    before = weights(session.gan.generator)
-    history = names.train(session.gan, session.run, step, PIXELS, CLASSES, 1)
-    assert len(history) == 1
-    assert session.run.sample(1).exists()
-    assert utils.load_history(session.run.history_file) == history
-    assert differ(before, session.gan.generator)

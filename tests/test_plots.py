@@ -83,14 +83,14 @@ def test_scores_become_a_table() -> None:
         "improved": {"distance": 1.234, "kernel": 0.5, "confident": 1.0, "pixels": 0.76},
     }
     assert utils.format_scores(rows).splitlines() == [
-        "|  | Fréchet distance | KID formula | pixel Fréchet distance (8\u00a0x\u00a08) "
-        "| confident (>\u00a090\u00a0%) |",
+        "|  | classifier's Fréchet distance | classifier's KID formula "
+        "| pixel Fréchet distance (8\u00a0x\u00a08) | confident (>\u00a090\u00a0%) |",
         "| --- | --- | --- | --- | --- |",
         "| real | 0.11 | – | 0.05 | – |",
         "| improved | 1.23 | 0.500 | 0.76 | 100.0% |",
     ]
     narrow = utils.format_scores(rows, columns=("confident", "distance", "rarest")).splitlines()
-    assert narrow[0] == "|  | confident (>\u00a090\u00a0%) | Fréchet distance |"
+    assert narrow[0] == "|  | confident (>\u00a090\u00a0%) | classifier's Fréchet distance |"
     assert narrow[3] == "| improved | 100.0% | 1.23 |"
     with pytest.raises(ValueError, match="no score"):
         utils.format_scores({})

@@ -7,8 +7,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = sorted((ROOT / "dcgan").glob("*.py"))
+EXPERIMENTS = {*(ROOT / "experiments").glob("*.py")} - {ROOT / "experiments" / "runner.py"}
 LIMITS = {
     **dict.fromkeys(ROOMS, 350),
+    **dict.fromkeys(sorted(EXPERIMENTS), 80),
     **dict.fromkeys(sorted((ROOT / "tests").glob("*.py")), 350),
     ROOT / "dcgan_utils.py": 700,
 }

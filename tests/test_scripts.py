@@ -264,15 +264,18 @@ def test_publish_writes_all_or_nothing(published: Path, monkeypatch: pytest.Monk
 def project(tmp_path: Path) -> Path:
     """Return a folder with the Makefile and a Python that only prints its arguments."""
     folder = tmp_path / "the project's folder"
-    (folder / ".venv" / "bin").mkdir(parents=True)
-    for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
-        shutil.copy(ROOT / name, folder)
+    for name in (".venv/bin", ".venv-judge", "scripts"):
+        (folder / name).mkdir(parents=True)
+    for name in ("requirements.txt", "requirements-dev.txt", "scripts/judge_requirements.txt"):
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copy(ROOT / "Makefile", folder)
     python = folder / ".venv" / "bin" / "python"
     python.write_text(f"""#!/bin/sh
 exec "{sys.executable}" -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@"
 """)
     python.chmod(0o755)
-    (folder / ".venv" / "ready").touch()
+    for name in (".venv", ".venv-judge"):
+        (folder / name / "ready").touch()
     return folder
 
 
