@@ -1,4 +1,4 @@
-"""Draw a folder of nebulae, three classes of 64 x 64 pixels: `draw_nebulae.py FOLDER`."""
+"""Draw nebulae of 64 x 64 pixels, a thousand in each of three classes, in a folder `nebulae`."""
 
 import sys
 from pathlib import Path
@@ -34,7 +34,8 @@ def draw(kind: str, rng: np.random.Generator) -> np.ndarray:
     return (255 * (1 - np.exp(-1.6 * light))).astype(np.uint8)
 
 
+folder = sys.argv[1] if sys.argv[1:] else "nebulae"
 for number, kind in enumerate(("emission", "planetary", "spiral") * 1_000):
-    path = Path(sys.argv[1], kind, f"{number:04d}.png")
+    path = Path(folder, kind, f"{number:04d}.png")
     path.parent.mkdir(parents=True, exist_ok=True)
     iio.imwrite(path, draw(kind, np.random.default_rng(number)))

@@ -24,7 +24,7 @@ import dcgan_utils as utils
 from dcgan.data import draw_stand_in_images
 
 IMAGES, LABELS = draw_stand_in_images(20, (32, 32, 3), seed=0)  # two steps an epoch
-OTHERS = ("runner", "ablation", "peers")
+OTHERS = ("runner", "ablation", "peers", "draw_nebulae")
 
 
 def rows() -> list[Any]:

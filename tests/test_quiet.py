@@ -77,6 +77,6 @@ def test_figures_do_not_depend_on_a_matplotlibrc(tmp_path: Path) -> None:
 @ANOTHER_MACHINE
 def test_no_stderr_and_no_home_are_needed() -> None:
     script = "import dcgan_utils\nfrom dcgan.data import load_few_images\n"
-    script += "print(load_few_images(3, 0)[0].shape)"
+    script += "print(load_few_images('cifar10', 3, 0)[0].shape)"
     done = run(script, shell="2>&-", HOME="/proc/none", KERAS_HOME="/proc/none")
     assert (done.returncode, done.stdout) == (0, "(3, 32, 32, 3)\n")
