@@ -50,6 +50,8 @@ def count_products(network: keras.Model) -> tuple[int, int]:
     """Return the multiplications of a forward pass: in layers at the inputs, and in all others."""
     inputs, products = {id(x) for x in network.inputs}, [0, 0]
     for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            products[1] += sum(count_products(layer))
         if not isinstance(layer, layers.Conv2D | layers.Conv2DTranspose | layers.Dense):
             continue
         # Each pixel of the smaller side meets the whole kernel.

@@ -31,6 +31,9 @@ def test_products_and_operations_are_counted_by_hand() -> None:
     discriminator_passes = 5 * last + 7 * (doubling + 8192)
     expected = 2 * (generator_passes + discriminator_passes)
     assert networks.step_flops(generator, discriminator) == expected
+    images = keras.Input(discriminator.input_shape[1:])
+    nested = keras.Model(images, discriminator(images))
+    assert networks.count_products(nested) == (0, last + doubling + 8192)
     frozen = 3 * (last + doubling + 8192)
     assert networks.step_flops(generator, discriminator, discriminator) == expected + 2 * frozen
 
