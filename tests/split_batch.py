@@ -57,7 +57,7 @@ def build_gan(dropout: float = 0.0, optimizer: Any = layers.Adam, **options: Any
 
 
 def losses(real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the relativistic losses of generator and discriminator."""
+    """Return losses that rank real images above generated ones."""
     g_loss = tf.reduce_mean(tf.nn.softplus(real_logits - fake_logits))
     return g_loss, tf.reduce_mean(tf.nn.softplus(fake_logits - real_logits))
 

@@ -99,7 +99,7 @@ def run_setup_cell(
 def test_setup_cell_says_what_to_do_without_an_address(tmp_path: Path) -> None:
     done = run_setup_cell(tmp_path, 1)
     assert "dcgan_utils.py is not beside this notebook. Clone the repository" in done.stderr
-    assert "training_checkpoints/baseline (28), training_checkpoints/improved (82)." in done.stderr
+    assert "training_checkpoints/baseline (28), training_checkpoints/improved (138)." in done.stderr
     assert not any(tmp_path.iterdir())
 
 
@@ -110,7 +110,7 @@ def test_setup_cell_says_what_training_costs_where_only_the_code_is(tmp_path: Pa
     done = run_setup_cell(tmp_path, 1)
     assert done.returncode == 0, done.stderr
     assert "Trained networks are missing. Clone the repository" in done.stdout
-    assert "classifier.npz (10), training_checkpoints/feature_network.npz (4), " in done.stdout
+    assert "classifier.npz (10), training_checkpoints/feature_network.npz (24), " in done.stdout
     assert "baseline" not in done.stdout
 
 
