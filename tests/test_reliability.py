@@ -107,7 +107,7 @@ def assert_same_run(first: utils.Run, second: utils.Run, epochs: int) -> None:
 @needs_images
 def test_a_run_in_two_processes_equals_one_in_one(tmp_path: Path, variant: str) -> None:
     finish(tmp_path / "whole", variant, 3, images=3200)
-    finish(tmp_path / "parts", variant, 1, images=3200)
+    finish(tmp_path / "parts", variant, 1, images=3200, planned=3)
     assert "restored epoch 1" in finish(tmp_path / "parts", variant, 3, images=3200)
     whole, parts = (utils.Run(tmp_path / name, variant) for name in ("whole", "parts"))
     assert_same_run(whole, parts, 3)
