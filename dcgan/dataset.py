@@ -13,6 +13,7 @@ from dcgan.pixels import as_array
 
 # Sides that the networks halve and double between the images and maps of 3 to 8 pixels.
 SIDES = sorted({smallest * 2**k for smallest in (5, 6, 7, 8) for k in range(2, 6)})
+DEFAULT_SIDE = 32  # of the pictures of a folder
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class DataSet:
         return images.reshape(-1, *self.image_shape), names
 
 
-def find_data(source: str | Path, image_size: int = 32) -> DataSet:
+def find_data(source: str | Path, image_size: int = DEFAULT_SIDE) -> DataSet:
     """Find out what the images of a source are like, without those of a folder being read.
 
     Args:
@@ -93,20 +94,28 @@ def find_data(source: str | Path, image_size: int = 32) -> DataSet:
             subfolders are classes.
         image_size: side of the pictures of a folder.
 
-    Returns a data set without images. Raises ValueError for all else, and for a side of the images
-    that the networks cannot build.
+    Returns a data set without images. Raises ValueError for all else, for a side of the images that
+    the networks cannot build, and for one that is asked of images that have another.
     """
     source, path = str(source), Path(source).expanduser()
-    if source in KNOWN:
-        return without_images(source, KNOWN[source].image_shape, KNOWN[source].class_names)
-    if path.is_dir():
+    if source not in KNOWN and path.is_dir():
         check_side(image_size, "IMAGE_SIZE")
         return without_images(source, (image_size, image_size, 3), [*find_classes(path)])
-    if path.is_file() and path.suffix == ".npz":
+    if source in KNOWN:
+        found = without_images(source, KNOWN[source].image_shape, KNOWN[source].class_names)
+    elif path.is_file() and path.suffix == ".npz":
         images, _, class_names = _read_npz(path)
-        return without_images(source, images.shape[1:], class_names)
-    known = ", ".join(map(repr, KNOWN))
-    raise ValueError(f"DATA is {known}, an .npz file or a folder of pictures; {path} is none")
+        found = without_images(source, images.shape[1:], class_names)
+    else:
+        known = ", ".join(map(repr, KNOWN))
+        raise ValueError(f"DATA is {known}, an .npz file or a folder of pictures; {path} is none")
+    side = found.image_shape[0]
+    if image_size not in (DEFAULT_SIDE, side):
+        raise ValueError(
+            f"IMAGE_SIZE is for folders of pictures, and {source} has images of {side} x {side}: "
+            f"leave it at {DEFAULT_SIDE}"
+        )
+    return found
 
 
 def without_images(source: str, image_shape: Any, class_names: Any) -> DataSet:
@@ -117,7 +126,7 @@ def without_images(source: str, image_shape: Any, class_names: Any) -> DataSet:
 
 def load_data(
     source: str | Path,
-    image_size: int = 32,
+    image_size: int = DEFAULT_SIDE,
     at_most: int = 50_000,
     at_least: int = 1,
     seed: int = 0,

@@ -207,6 +207,14 @@ def test_impossible_sizes_name_the_nearest(folder: Path, size: int, nearest: str
         find_data(folder, size)
 
 
+def test_a_size_is_not_ignored(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "mine.npz", images=PIXELS)
+    for source, side in (("cifar10", 32), ("fashion_mnist", 28), (path, 20)):
+        assert find_data(source, side).image_shape == find_data(source).image_shape
+        with pytest.raises(ValueError, match=f"IMAGE_SIZE is for .* has images of {side} x {side}"):
+            find_data(source, 64)
+
+
 def test_the_sizes_that_are_asked_for_are_possible() -> None:
     assert {28, 32, 48, 64, 96, 128} <= {*SIDES}
 
