@@ -214,32 +214,46 @@ def load_classifier(path: str | Path, build: Build = build_classifier) -> Classi
 
 
 def restore_or_train_classifier(
-    name: str, data: DataSet, output_dir: str | Path, fast: bool = False, **options: Any
+    name: str,
+    data: DataSet,
+    output_dir: str | Path,
+    fast: bool = False,
+    backup_dir: str | Path | None = None,
+    **options: Any,
 ) -> Classifier:
     """Load a classifier that fits a data set, or train it and keep it.
 
-    Labelled data have their own, kept with the run in `output_dir` as training_checkpoints/NAME.npz
-    and trained with options of `train_classifier`, a `fast` one for three epochs. CIFAR-10 has
-    those that come with the repository, which also see features in data without labels. Raises
-    RuntimeError as for `load_classifier`, or if one has to be trained and there are no images.
+    Labelled data have their own, trained with options of `train_classifier`, a `fast` one for three
+    epochs. It is kept with the run in `output_dir` as training_checkpoints/NAME.npz, with a copy in
+    `backup_dir` if there is one. CIFAR-10 has those that come with the repository, which also see
+    features in data without labels. Raises RuntimeError as for `load_classifier`, or if one has to
+    be trained and there are no images.
     """
     shipped = data.source == "cifar10" or not data.labelled
     path = Path("." if shipped else output_dir, "training_checkpoints", f"{name}.npz")
+    places = {path: "the current folder" if shipped else "OUTPUT_DIR"}
+    if backup_dir and not shipped:
+        label = Path(output_dir).name
+        places[Path(backup_dir).expanduser() / f"{label}_{name}.npz"] = "BACKUP_DIR"
     count = len(data.x_train)
-    if path.exists():
+    if found := [place for place in places if place.exists()]:
+        path = found[0]
         classifier = load_classifier(path, options.get("build", build_classifier))
     elif shipped or count:
-        require_folder(path.parent, "the current folder" if shipped else "OUTPUT_DIR")
+        for place, setting in places.items():
+            require_folder(place.parent, setting)
         training_data = load_data("cifar10") if shipped else data
         classifier = train_classifier(training_data, fast=fast and not shipped, **options)
-        save_classifier(classifier, path)
     else:
         raise RuntimeError(f"{path} is missing: bring it back, or train it with make train")
-    if not data.labelled:
-        return replace(classifier, known_reference=None, images=data.x_train)
     if not shipped and count and classifier.trained_on != data.in_words:
         raise RuntimeError(
             f"{path} was trained on {classifier.trained_on}, and here are {data.in_words}: choose "
             "another OUTPUT_DIR, or move this file away to train it anew."
         )
+    for place in places:
+        if not place.exists():
+            save_classifier(classifier, place)
+    if not data.labelled:
+        return replace(classifier, known_reference=None, images=data.x_train)
     return classifier

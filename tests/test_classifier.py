@@ -107,6 +107,25 @@ def test_labelled_data_have_a_classifier_of_their_own_which_is_kept_with_the_run
         room.restore_or_train_classifier("classifier", described, tmp_path / "new")
 
 
+def test_a_machine_that_is_gone_leaves_its_classifier_in_the_backup(tmp_path: Path) -> None:
+    data, drive = discs(40, 1, 3), tmp_path / "drive"
+    here, new = tmp_path / "a" / "run", tmp_path / "b" / "run"
+    trained = room.restore_or_train_classifier("classifier", data, here, True, drive)
+    fetched = room.restore_or_train_classifier("classifier", data, new, True, drive)
+    pair = [classifier.predict(data.x_test).features for classifier in (trained, fetched)]
+    assert np.array_equal(*pair)
+    kept = [folder / "training_checkpoints" / "classifier.npz" for folder in (here, new)]
+    assert kept[0].read_bytes() == kept[1].read_bytes()
+    # A backup that begins later is filled, and one of other images is named.
+    room.restore_or_train_classifier("classifier", data, here, True, tmp_path / "later")
+    assert (tmp_path / "later" / "run_classifier.npz").exists()
+    with pytest.raises(RuntimeError, match=r"drive/run_classifier\.npz was trained on 40 images"):
+        room.restore_or_train_classifier(
+            "classifier", discs(32, 1, 3), tmp_path / "c/run", True, drive
+        )
+    assert not (tmp_path / "c").exists()
+
+
 @pytest.mark.parametrize(("count", "epochs"), [(130, 300), (1300, 30), (3000, 14)])
 def test_few_images_are_shown_more_often(
     monkeypatch: pytest.MonkeyPatch, count: int, epochs: int
@@ -123,6 +142,10 @@ def test_a_file_that_cannot_be_written_is_named_before_the_training(tmp_path: Pa
     (tmp_path / "file").touch()
     with pytest.raises(RuntimeError, match=r"Cannot write to .*file.*: .* Set OUTPUT_DIR to"):
         room.restore_or_train_classifier("classifier", discs(40, 1, 3), tmp_path / "file")
+    with pytest.raises(RuntimeError, match=r"Cannot write to .*file.*: .* Set BACKUP_DIR to"):
+        room.restore_or_train_classifier(
+            "classifier", discs(40, 1, 3), tmp_path, backup_dir=tmp_path / "file"
+        )
 
 
 def test_data_without_labels_are_seen_by_the_shipped_classifier(
