@@ -113,7 +113,8 @@ def train_row(
         strip = lesson.utils.image_grid(shown, SHOWN, scale=1, gap=0)
         lesson.utils.save_png(strip, strips / f"{file_name(caption)}.png")
     scores = evaluate(lesson, images, labels if gan.conditional else None)
-    minutes = sum(record["seconds"] for record in history) / 60
+    # By the median epoch: other work may have slowed single ones down.
+    minutes = len(history) * float(np.median([record["seconds"] for record in history])) / 60
     return scores | {"minutes": minutes, "pictures": [*pictures], "history": history}
 
 
