@@ -18,7 +18,7 @@ NEEDED += ("dcgan_utils.py", "training_checkpoints", "training_history")
 MENU = "//*[contains(@class, 'lm-MenuBar-itemLabel') and text()='Run']"
 RUN_ALL = "//*[@data-command='runmenu:run-all']"
 STOP = "//*[@data-command='notebook:interrupt-kernel']"
-KERNEL = ".jp-Notebook-ExecutionIndicator"
+STATUS = ".jp-Notebook-ExecutionIndicator"
 PATIENCE = 900  # seconds
 
 
@@ -116,7 +116,8 @@ def test_run_all_stop_and_run_all_again(browser: Any, address: str) -> None:
         return texts(".jp-CodeCell .jp-InputPrompt")
 
     browser.get(address)
-    wait_for(lambda: ask(f"document.querySelector('{KERNEL}')?.dataset.status") == "idle")
+    wait_for(lambda: texts(".jp-Toolbar-kernelName") == ["Python 3 (ipykernel)"])
+    wait_for(lambda: ask(f"document.querySelector('{STATUS}').dataset.status") == "idle")
     assert [source for source, shown in pictures() if not shown] == []  # the shipped ones
     run_all()
     wait_for(lambda: any("epoch  1/10  loss" in text for text in texts(".jp-OutputArea")))
