@@ -20,6 +20,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("papermill").setLevel(logging.INFO)
     options = {"kernel_name": "python3", "progress_bar": False, "log_output": True}
+    # Else ipykernel warns that it uses TCP, which here stays on the machine.
+    options["extra_arguments"] = ["--IPKernelApp.log_level=ERROR"]
     try:
         papermill.execute_notebook(NOTEBOOK, copy, cwd=ROOT, **options)
     except papermill.PapermillExecutionError as error:
