@@ -1,5 +1,7 @@
 """Distances and scores against closed forms."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -113,6 +115,15 @@ def test_pixel_distance_sees_colours_and_no_detail() -> None:
     assert pixel_distance(detailed, images) == pytest.approx(0, abs=1e-4)
     grey = np.repeat(images.mean(axis=-1, keepdims=True).astype(np.uint8), 3, axis=-1)
     assert pixel_distance(grey, images) > 1
+
+
+def test_pixel_statistics_take_less_memory_than_the_images() -> None:
+    images = np.zeros((20_000, 32, 32, 3), np.uint8)
+    tracemalloc.start()
+    metrics.pixel_statistics(images)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.2 * images.nbytes
 
 
 def test_pixel_distance_of_sides_that_blocks_do_not_divide() -> None:
