@@ -2,7 +2,10 @@
 # command line only: environment variables of the same names do not.
 PYTHON = python3
 
-# Values reach the shell as they were typed, whatever characters they hold.
+# Values reach the shell as they were typed, whatever characters they hold. As environment
+# variables they would be expanded.
+typed = $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+unexport $(typed)
 quote = '$(subst ','\'',$(1))'
 given = $(if $(filter command,$(origin $(2))),$(if $(value $(2)),$(1)=$(call quote,$(value $(2)))))
 
@@ -13,6 +16,16 @@ IN_ROOT = cd $(call quote,$(ROOT)) &&
 PREPARE = +@$(MAKE) --silent --no-print-directory -C $(call quote,$(ROOT))
 SCRIPT = $(call quote,$(ROOT)/.venv/bin/python) $(call quote,$(ROOT)/scripts/$(1).py)
 WITH_SCRIPTS = $(IN_ROOT) $(1) PYTHONPATH=scripts:. TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python
+
+# What was typed must be an option of one of the targets: their texts end in a colon and a list.
+# Sub-makes inherit the command line, so that only the first make looks.
+targets = $(or $(MAKECMDGOALS),without a target)
+options = $(shell awk 'index(targets, " " $$1 " ") && sub(/.*: .*: /, "") \
+    { for (i = 1; i <= NF; i++) if (!seen[$$i]++) print $$i }' \
+    targets=$(call quote, $(addsuffix :,$(targets)) ) $(call quote,$(ROOT)/Makefile))
+unknown = $(filter-out PYTHON $(options),$(typed))
+$(if $(filter 0,$(MAKELEVEL)),$(if $(unknown),$(error \
+    make $(targets) has no option $(unknown); it has $(or $(options),none))))
 
 # Jupyter asks root, who is the only user of many containers, to say that it is meant.
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+# A script that is stopped while it still imports needs no traceback either.
+sys.excepthook = lambda kind, *rest: (
+    sys.exit("stopped") if kind is KeyboardInterrupt else sys.__excepthook__(kind, *rest)
+)
 YES, NO = ("1", "true", "yes"), ("0", "false", "no")  # the values of a switch
 
 
@@ -32,6 +36,9 @@ def one_sentence(command: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, ValueError) as error:
         sys.exit(f"{command}: {error}")
+    except MemoryError as error:
+        reason = f" ({error})" if str(error) else ""
+        sys.exit(f"{command}: there is not enough memory{reason}: free some, or ask for less")
     except KeyboardInterrupt as interrupt:
         sys.exit(f"{command}: {str(interrupt) or 'stopped'}")
 

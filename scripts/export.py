@@ -14,6 +14,10 @@ def main() -> None:
     options = parser.parse_args()
     out = choose_out(options.out)
     check_format(out)
+    if not out.suffix and out.exists():
+        raise ValueError(
+            f"OUT names a file, {out}, where a SavedModel is a folder: choose another name"
+        )
 
     gan, names = restore(options.variant, options.output_dir)
     model = export_generator(gan.ema_generator, out, options.uint8 in YES)

@@ -31,6 +31,7 @@ SETUP = {
     "features": ["EfficientNet-Lite2, trained on ImageNet", *PACKAGES],
     "samples": COUNT,
 }
+COLUMNS = ("frechet", "kid", "intended")  # of the table
 Row = dict[str, Any]
 
 
@@ -40,14 +41,34 @@ def run_script(*command: str | Path) -> None:
         raise RuntimeError(f"{Path(command[1]).name} failed, for the reason printed above")
 
 
-def load_run_data(output_dir: str | None, variant: str) -> DataSet:
-    """Load the images that a run was trained on; of CIFAR-10 always all."""
+def find_runs(folder: Path, wanted: list[str]) -> list[str]:
+    """Return the wanted variants that were trained in a folder; ValueError if there is none."""
+    checkpoints = folder / "training_checkpoints"
+    found = [name for name in wanted if any((checkpoints / name).glob("*.index"))]
+    if not found:
+        raise ValueError(f"no checkpoint of {' or '.join(wanted)} in {checkpoints}: make train")
+    return found
+
+
+def data_options(output_dir: str | None, variant: str) -> tuple[Any, ...]:
+    """Return what loads the images that a run was trained on; of CIFAR-10 always all."""
     settings = read_settings(output_dir, variant)
-    source = settings.get("DATA", "cifar10")
-    if source == "cifar10":
-        return load_data(source)
-    side, *_ = settings["IMAGE_SHAPE"]
-    return load_data(source, side, settings["TRAIN_IMAGES"], seed=settings["SEED"])
+    names = ("DATA", "IMAGE_SHAPE", "TRAIN_IMAGES", "SEED")
+    if missing := [name for name in names if name not in settings]:
+        raise ValueError(
+            f"settings.json of {variant} does not tell {', '.join(missing)}: bring the file back"
+        )
+    source, (side, *_), count, seed = (settings[name] for name in names)
+    return (source,) if source == "cifar10" else (source, side, count, 1, seed)
+
+
+def load_run_data(output_dir: str | None, names: list[str]) -> DataSet:
+    """Load the images that runs were trained on; ValueError unless these are the same ones."""
+    first, *others = [data_options(output_dir, name) for name in names]
+    if any(other != first for other in others):
+        choices = " or ".join(f"VARIANT={name}" for name in names)
+        raise ValueError(f"{' and '.join(names)} were trained on different images: add {choices}")
+    return load_data(*first)
 
 
 def draw_samples(variant: str, output_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -64,9 +85,38 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Read images and labels as `make samples` writes them, or raise ValueError."""
     arrays = read_arrays(path)
     images, labels = (arrays.get(name, np.empty(0)) for name in ("images", "labels"))
-    if images.dtype != np.uint8 or images.ndim != 4 or {len(images), labels.size} != {COUNT}:
-        raise ValueError(f"{path} needs {COUNT:,} images and labels as make samples writes them")
-    return images, labels
+    pictures = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] in (1, 3)
+    places = labels.dtype.kind in "iu" and labels.shape[1:] in ((), (1,))  # Keras' are (N, 1)
+    if not (pictures and places and len(images) == labels.size == COUNT):
+        found = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items())
+        raise ValueError(
+            f"{path} needs {COUNT:,} images uint8 (N, height, width, 1 or 3) and integer labels as "
+            f"make samples writes them, and has {found or 'no arrays'}"
+        )
+    return images, labels.reshape(-1)
+
+
+def check_classes(labels: np.ndarray, data: DataSet) -> None:
+    """Raise ValueError if there are labels of classes that the data lack."""
+    classes = len(data.class_names)
+    if data.labelled and labels.max() >= classes:
+        raise ValueError(
+            f"the samples have labels up to {labels.max()}, and {data.title} has classes 0 to "
+            f"{classes - 1}: mend the labels, or name the run of the samples by OUTPUT_DIR"
+        )
+
+
+def read_earlier(path: Path) -> dict[str, Any]:
+    """Return the results in a file, if there is one; ValueError if it is damaged."""
+    if not path.exists():
+        return {}
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        for row in earlier["rows"].values():
+            _ = [format(row.get(name, 0), ".1f") for name in COLUMNS]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: bring it back, or delete it") from error
+    return earlier
 
 
 def extract_features(images: np.ndarray) -> np.ndarray:
@@ -143,7 +193,7 @@ def format_table(rows: dict[str, Row]) -> str:
     """Return the scores in Markdown, as the notebook shows them."""
     from dcgan_utils import format_scores  # loads TensorFlow, so it comes last
 
-    return format_scores(rows, ("frechet", "kid", "intended"))
+    return format_scores(rows, COLUMNS)
 
 
 @one_sentence("make judge")
@@ -154,24 +204,21 @@ def main() -> None:
     parser.add_argument("--output-dir", type=absolute, help="folder that holds the checkpoints")
     parser.add_argument("--samples", type=absolute, help="score this .npz file, and keep no result")
     options = parser.parse_args()
+    folder = Path(options.output_dir or ROOT)
+    trained = find_runs(folder, [options.variant] if options.variant else variants())
     if options.samples:
-        samples = [(Path(options.samples).stem, *read_samples(options.samples))]
-        data = load_run_data(options.output_dir, options.variant or "baseline")
-        print(format_table(judge(data, samples)))
+        images, labels = read_samples(options.samples)
+        data = load_run_data(options.output_dir, trained)
+        check_classes(labels, data)
+        print(format_table(judge(data, [(Path(options.samples).stem, images, labels)])))
         return
 
-    folder = Path(options.output_dir or ROOT)
-    checkpoints = folder / "training_checkpoints"
-    wanted = [options.variant] if options.variant else variants()
-    trained = [name for name in wanted if any((checkpoints / name).glob("*.index"))]
-    if not trained:
-        raise ValueError(f"no checkpoint of {' or '.join(wanted)} in {checkpoints}: make train")
     file = folder / "training_history" / "judge.json"
     require_folder(file.parent, "OUTPUT_DIR")
-    data = load_run_data(options.output_dir, trained[0])
+    earlier = read_earlier(file)
+    data = load_run_data(options.output_dir, trained)
     rows = judge(data, ((name, *draw_samples(name, options.output_dir)) for name in trained))
     setup = SETUP | {"reference": f"{len(data.x_train):,} training images of {data.title}"}
-    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if earlier == earlier | setup:  # other variants that were scored in the same way stay
         rows = earlier["rows"] | rows
     result = json.dumps(setup | {"rows": rows}, indent=1, ensure_ascii=False)

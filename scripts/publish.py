@@ -18,7 +18,14 @@ BRANCH = r'BRANCH = \\"[^"]*\\"'
 SITE = r"(?:(?:https?://|ssh://git@)?(?:www\.)?github\.com/|git@github\.com:)?"
 # What follows the name in the address of a page: a branch, a file, a tab.
 REST = r"(?:\.git)?(?:/(?:tree|blob)/([^?#]+?)(?:/[^/?#]+\.(?:ipynb|md))?)?/?(?:[?#].*)?"
-REPOSITORY = re.compile(SITE + r"([a-z\d-]+/[\w.-]+?)" + REST, re.ASCII | re.IGNORECASE)
+REPOSITORY = re.compile(
+    SITE + r"([a-z\d-]+/(?!\.+(?:git)?(?:[/?#]|$))[\w.-]+?)" + REST, re.ASCII | re.IGNORECASE
+)
+
+# What git allows in no branch, and a quote, which would end the notebook's string.
+NO_BRANCH = re.compile(
+    r'[\s\0-\37\177~^:?*\[\\"]|^[-./]|^@$|^HEAD$|\.\.|//|/\.|@\{|\.lock(?:/|$)|[./]$'
+)
 
 
 @one_sentence("make publish")
@@ -32,7 +39,7 @@ def main() -> None:
     if not match:
         raise ValueError(f"REPO is owner/name or an address on github.com, not {options.repo!r}")
     branch = options.branch or unquote(match[2] or "main")
-    if not re.fullmatch(r"[^\s~^:?*\[\\\"]+", branch):
+    if NO_BRANCH.search(branch):
         raise ValueError(f"BRANCH is no name of a branch: {branch!r}")
     address = f"https://github.com/{match[1]}.git"
     page = "https://colab.research.google.com/github/"

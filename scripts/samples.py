@@ -18,7 +18,7 @@ def main() -> None:
     options = parser.parse_args()
     check_whole(N=(options.count, 1), SEED=(options.seed, 0))
     out = choose_out(options.out)
-    out = out if out.suffix == ".npz" else out.with_name(out.name + ".npz")
+    out = out if out.suffix == ".npz" else choose_out(f"{out}.npz")
 
     gan, names = restore(options.variant, options.output_dir)
     labelled = gan.conditional and names["data"].labelled

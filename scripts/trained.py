@@ -25,7 +25,7 @@ def choose_out(text: str) -> Path:
     path = Path(absolute(text))
     if path.is_dir():
         raise ValueError(f"OUT names a folder that exists, {path}: choose another name")
-    if not os.access(path.parent, os.W_OK):
+    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         raise ValueError(f"OUT: there is no folder {path.parent} that you may write to")
     return path
 

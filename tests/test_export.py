@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import export
 import imageio.v3 as iio
 import keras
 import numpy as np
@@ -224,6 +225,16 @@ def test_labels_out_of_range_are_an_error() -> None:
     for label in (10, -11):
         with pytest.raises(tf.errors.InvalidArgumentError, match="is not in"):
             model([NOISE[:1], np.array([label])])
+
+
+def test_a_file_in_the_way_of_a_folder_is_named_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "restore", None)
+    (tmp_path / "gen").touch()
+    monkeypatch.setattr(sys, "argv", ["export.py", f"--out={tmp_path / 'gen'}"])
+    with pytest.raises(SystemExit, match=r"^make export: OUT names a file, .*/gen, where a SavedM"):
+        export.main()
 
 
 def test_a_name_says_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

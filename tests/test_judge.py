@@ -82,6 +82,12 @@ def test_kid_formula_tells_classes_apart() -> None:
     assert dark["intended_by_class"] == {"dark": 1}
 
 
+def write_settings(run: Path, **changes: object) -> None:
+    """Write what the run in a folder was trained with: CIFAR-10 unless changed."""
+    settings = {"DATA": "cifar10", "IMAGE_SHAPE": [32, 32, 3], "TRAIN_IMAGES": 50_000, "SEED": 42}
+    (run / "settings.json").write_text(json.dumps(settings | changes), encoding="utf-8")
+
+
 @pytest.fixture
 def run_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that runs the command on stand-ins."""
@@ -90,6 +96,7 @@ def run_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         checkpoint = tmp_path / "training_checkpoints" / variant / "epoch-1.index"
         checkpoint.parent.mkdir(parents=True)
         checkpoint.touch()
+        write_settings(checkpoint.parent)
     monkeypatch.setattr(judge, "ROOT", tmp_path)
     monkeypatch.setattr(judge, "variants", lambda: ["baseline", "improved"])
     monkeypatch.setattr(judge, "draw_samples", lambda variant, folder: draw_images(1200, 2))
@@ -141,12 +148,107 @@ def test_a_file_of_samples_is_scored(
     run_judge("--samples", str(file))
     assert "| my_idea | " in capsys.readouterr().out
     assert not (tmp_path / "training_history").exists()
-    for arrays in ({"images": images}, {"images": images[:9], "labels": labels[:9]}):
-        np.savez(file, **arrays)
-        with pytest.raises(SystemExit, match=r"my_idea.npz needs 1,200 images and labels as"):
-            run_judge("--samples", str(file))
+    np.savez(file, images=images, labels=labels[:, None])  # as Keras gives labels
+    run_judge("--samples", str(file))
+    table = capsys.readouterr().out
+    assert "| my_idea | " in table
+    assert "100.0%" in table.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"labels": None},
+            r"^make judge: .*my_idea.npz needs 1,200 images uint8 .* and has images",
+        ),
+        (
+            {"images": TEST[0][:9], "labels": TEST[1][:9]},
+            r"has images uint8 \(9, 2, 2, 1\), labels",
+        ),
+        ({"images": None, "labels": None, "x": 1}, r"and has x int64 \(\)$"),
+        ({"images": np.zeros((1200, 2, 2, 4), np.uint8)}, r"has images uint8 \(1200, 2, 2, 4\),"),
+        ({"images": np.zeros((1200, 2, 2), np.uint8)}, r"has images uint8 \(1200, 2, 2\),"),
+        (
+            {"labels": np.zeros(1200)},
+            r"integer labels as make samples .* labels float64 \(1200,\)$",
+        ),
+        ({"labels": np.zeros((600, 2), int)}, r"labels int64 \(600, 2\)$"),
+        (
+            {"labels": np.full(1200, 2)},
+            "samples have labels up to 2, and CIFAR-10 has classes 0 to 1",
+        ),
+    ],
+)
+def test_samples_of_a_wrong_kind_are_named_before_the_work(
+    run_judge: Callable[..., None],
+    stand_ins: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, object],
+    sentence: str,
+) -> None:
+    monkeypatch.setattr(judge, "COUNT", 1200)
+    arrays = dict(zip(("images", "labels"), draw_images(1200, 2), strict=True)) | changes
+    file = tmp_path / "my_idea.npz"
+    np.savez(file, **{name: array for name, array in arrays.items() if array is not None})
+    with pytest.raises(SystemExit, match=sentence):
+        run_judge("--samples", str(file))
     with pytest.raises(SystemExit, match=r"^make judge: .*No such file"):
         run_judge("--samples", str(tmp_path / "none.npz"))
+    assert stand_ins == []
+
+
+@pytest.mark.parametrize("with_samples", [True, False])
+def test_runs_are_judged_by_their_own_data(
+    run_judge: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    with_samples: bool,
+) -> None:
+    """Runs that differ and one whose data are unknown are refused, and an improved one may do."""
+    judged = []
+    row = {"kid": 0.0}
+    monkeypatch.setattr(judge, "judge", lambda data, _: judged.append(data.name) or {"a": row})
+    monkeypatch.setattr(judge, "COUNT", 60)
+    images = np.random.default_rng(0).integers(0, 256, (60, 20, 20, 1), np.uint8)
+    np.savez(tmp_path / "mine.npz", images=images, labels=np.zeros(60, int))
+    options = [f"--output-dir={tmp_path}"] + [f"--samples={tmp_path}/mine.npz"] * with_samples
+    baseline = tmp_path / "training_checkpoints" / "baseline"
+    mine = {"DATA": f"{tmp_path}/mine.npz", "IMAGE_SHAPE": [20, 20, 1], "TRAIN_IMAGES": 54}
+    write_settings(baseline.with_name("improved"), **mine)
+
+    sentence = "baseline and improved were trained on different images: add VARIANT=baseline or"
+    with pytest.raises(SystemExit, match=sentence):
+        run_judge(*options)
+    (baseline / "settings.json").unlink()
+    with pytest.raises(
+        SystemExit, match=r"settings.json of baseline does not tell DATA, .*: bring"
+    ):
+        run_judge(*options)
+    assert judged == []
+    run_judge(*options, "--variant=improved")
+    (baseline / "epoch-1.index").unlink()
+    run_judge(*options)
+    assert judged == ["mine", "mine"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"rows": 1}', '{"rows": {"a": 1}}', '{"rows": {"a": {"kid": "1"}}}'],
+)
+def test_damaged_results_are_named_before_the_work(
+    run_judge: Callable[..., None], stand_ins: list[int], tmp_path: Path, content: str
+) -> None:
+    file = tmp_path / "training_history" / "judge.json"
+    file.parent.mkdir()
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(
+        SystemExit, match=r"^make judge: .*judge\.json is damaged: bring it back, or"
+    ):
+        run_judge()
+    assert file.read_text(encoding="utf-8") == content
+    assert stand_ins == []
 
 
 def test_own_results_stay_in_their_folder(run_judge: Callable[..., None], tmp_path: Path) -> None:
@@ -173,8 +275,7 @@ def test_a_run_on_other_data_is_compared_with_these(
     settings = {"DATA": str(tmp_path / "mine.npz"), "IMAGE_SHAPE": [20, 20, 1]}
     settings |= {"TRAIN_IMAGES": 54, "SEED": 7}
     for variant in ("baseline", "improved"):
-        file = tmp_path / "training_checkpoints" / variant / "settings.json"
-        file.write_text(json.dumps(settings))
+        write_settings(tmp_path / "training_checkpoints" / variant, **settings)
     drawn = images.repeat(4, axis=0), np.arange(240) % 2
     monkeypatch.setattr(judge, "draw_samples", lambda variant, folder: drawn)
     run_judge("--output-dir", str(tmp_path))
@@ -193,6 +294,8 @@ def test_wrong_use(run_judge: Callable[..., None], tmp_path: Path) -> None:
         run_judge("--variant", "improved", "--output-dir", empty)
     with pytest.raises(SystemExit, match=r"^make judge: no checkpoint of baseline or improved in"):
         run_judge("--output-dir", empty)
+    with pytest.raises(SystemExit, match=r"^make judge: no checkpoint of baseline or improved in"):
+        run_judge("--output-dir", empty, "--samples", "few.npz")
 
 
 def test_a_script_that_fails(tmp_path: Path) -> None:

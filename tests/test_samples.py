@@ -24,6 +24,24 @@ def test_samples_go_where_they_can_be_written(
         trained.choose_out("a.npz")
 
 
+@pytest.mark.parametrize(
+    ("out", "sentence"),
+    [
+        ("x", r"^make samples: OUT names a folder that exists, .*/x\.npz: choose another"),
+        ("file/x", r"^make samples: OUT: there is no folder .*/file that you may write to"),
+    ],
+)
+def test_what_is_in_the_way_of_samples_is_named_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, sentence: str
+) -> None:
+    monkeypatch.setattr(samples, "restore", None)
+    (tmp_path / "x.npz").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["samples.py", f"--out={tmp_path / out}"])
+    with pytest.raises(SystemExit, match=sentence):
+        samples.main()
+
+
 @pytest.mark.parametrize("content", ["", "[1]", "{", '{"SEED": 3}'])
 def test_damaged_settings_are_left_to_the_restoring(tmp_path: Path, content: str) -> None:
     file = tmp_path / "training_checkpoints" / "baseline" / "settings.json"

@@ -15,7 +15,6 @@ from command import Options, one_sentence, write_table
 from notebook import ROOT, code_cells, run_cells, tagged_cells, variants
 from test_checkpoints import ODD_FOLDER
 from test_quiet import ANOTHER_MACHINE
-from test_settings import IGNORED
 
 C_LOCALE = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
 ODD_NAME = 'a b [v2]\'s "$HOME" $(x) 한글'
@@ -95,10 +94,26 @@ def test_errors_and_interruptions_are_one_sentence() -> None:
             raise error
     with pytest.raises(SystemExit, match=r"^make it: stopped$"), one_sentence("make it"):
         raise KeyboardInterrupt
+    for error, reason in ((MemoryError("1 TiB"), r" \(1 TiB\)"), (MemoryError(), "")):
+        sentence = f"^make it: there is not enough memory{reason}: free some, or ask for less$"
+        with pytest.raises(SystemExit, match=sentence), one_sentence("make it"):
+            raise error
     with pytest.raises(TypeError), one_sentence("make it"):  # a fault of the program
         raise TypeError
     with pytest.raises(SystemExit, match=r"^make it: unrecognized arguments: --x$"):
         Options("make it").parse_args(["--x"])
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [("KeyboardInterrupt", "stopped"), ("OSError", "Trace")]
+)
+def test_a_script_is_stopped_while_it_imports(error: str, told: str) -> None:
+    code = f"import command; raise {error}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "scripts", capture_output=True, check=False
+    )
+    assert done.returncode != 0
+    assert done.stderr.decode().splitlines()[0].startswith(told)
 
 
 def test_a_table_is_written_between_its_lines(
@@ -219,11 +234,12 @@ def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         ("https://github.com/owner/name/?tab=readme-ov-file#start", "owner/name", "main"),
         ("git@github.com:owner/name.git", "owner/name", "main"),
         (" github.com/owner/na_me ", "owner/na_me", "main"),
+        ("owner/.github", "owner/.github", "main"),
         ("https://github.com/owner/name/tree/topic/one", "owner/name", "topic/one"),
         ("https://github.com/o/n/blob/v2/cifar10_dcgan.ipynb", "o/n", "v2"),
     ],
 )
-@pytest.mark.parametrize("chosen", ["", "other/one"])
+@pytest.mark.parametrize("chosen", ["", "other/one", "a.b-c/locks"])
 def test_publish_writes_badge_and_address(
     published: Path,
     address: str,
@@ -252,98 +268,34 @@ def test_publish_writes_badge_and_address(
     assert len(set(lines) - set(before.splitlines())) == 3
 
 
+@pytest.mark.parametrize(
+    "branch",
+    [
+        *("@", "HEAD", "-", "-a", ".a", "a/.b", "a.", "a/", "/a", "a//b", "a..b", "a@{b", "a.lock"),
+        *("a.lock/b", "a~", "a^", "a:b", "a?", "a*", "a[", "a b", "a\\b", "a\x7fb", "a\1b", 'a"b'),
+    ],
+)
+def test_publish_takes_no_branch_that_git_refuses(
+    published: Path, monkeypatch: pytest.MonkeyPatch, branch: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["publish.py", "--repo=a/b", f"--branch={branch}"])
+    with pytest.raises(SystemExit, match=r"^make publish: BRANCH is no name of a branch: "):
+        publish.main()
+    assert "badge.svg" not in (published / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["..", ".", ".git", "..git", "../tree/main", ".?tab=x", "../"])
+def test_publish_takes_no_repository_of_dots(
+    published: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["publish.py", f"--repo=o/{name}"])
+    with pytest.raises(SystemExit, match=r"^make publish: REPO is owner/name or an address on git"):
+        publish.main()
+
+
 def test_publish_writes_all_or_nothing(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_notebook(published / "cifar10_dcgan.ipynb", ("setup", 'REPOSITORY = ""'))
     monkeypatch.setattr(sys, "argv", ["publish.py", "--repo=a/b"])
     with pytest.raises(SystemExit, match=r"ipynb needs exactly one .*colab badge.*, found 0"):
         publish.main()
     assert "badge.svg" not in (published / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """Return a folder with the Makefile and a Python that only prints its arguments."""
-    folder = tmp_path / "the project's folder"
-    for name in (".venv/bin", ".venv-judge", "scripts"):
-        (folder / name).mkdir(parents=True)
-    for name in ("requirements.txt", "requirements-dev.txt", "scripts/judge_requirements.txt"):
-        shutil.copy(ROOT / name, folder / name)
-    shutil.copy(ROOT / "Makefile", folder)
-    python = folder / ".venv" / "bin" / "python"
-    python.write_text(f"""#!/bin/sh
-exec "{sys.executable}" -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@"
-""")
-    python.chmod(0o755)
-    for name in (".venv", ".venv-judge"):
-        (folder / name / "ready").touch()
-    return folder
-
-
-def make(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """Run make in a folder, also where the tests themselves were started by make."""
-    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    return subprocess.run(
-        ["make", *arguments],
-        cwd=folder,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        env=outer | environment,
-    )
-
-
-def options_of(done: subprocess.CompletedProcess) -> list[str]:
-    """Return the options that the script behind a target got."""
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])[1:]
-
-
-def test_make_alone_lists_the_targets(project: Path) -> None:
-    done = make(project)
-    targets = [line.split()[1] for line in done.stdout.splitlines()]
-    wanted = "run lab train samples export judge experiment test test-slow lint format bench"
-    assert {*wanted.split(), "bench-torch", "notebook", "publish", "clean"} <= {*targets}
-    assert all(len(line.split()) > 3 for line in done.stdout.splitlines())
-
-
-@pytest.mark.parametrize("value", [ODD_NAME, "it's", "$$x", "a,b (c", "#1", "--x", "a\\b"])
-def test_make_passes_values_as_they_were_typed(project: Path, value: str) -> None:
-    assert options_of(make(project, "samples", f"OUTPUT_DIR={value}", "N=")) == [
-        f"--output-dir={value}"
-    ]
-
-
-@IGNORED
-def test_make_takes_options_from_its_command_line_only(project: Path) -> None:
-    names = (
-        "VARIANT N SEED CLASS OUT UINT8 OUTPUT_DIR EPOCHS BACKUP_DIR FAST REPO BRANCH NAME PYTHON"
-    )
-    environment = dict.fromkeys(names.split(), "x")
-    for target in ("train", "samples", "export", "publish", "experiment"):
-        assert options_of(make(project, target, **environment)) == []
-    assert options_of(make(project, "export", "UINT8=1", "OUT=x")) == ["--out=x", "--uint8=1"]
-    given = [f"{name}=y" for name in ("VARIANT", "EPOCHS", "FAST")]
-    expected = ["--variant=y", "--epochs=y", "--fast=y"]
-    assert options_of(make(project, "train", *given, **environment)) == expected
-
-
-def test_make_may_be_run_in_another_folder(project: Path) -> None:
-    done = make(project.parent, "-f", str(project / "Makefile"), "samples", "OUT=x")
-    assert options_of(done) == ["--out=x"]
-    assert str(project / "scripts" / "samples.py") in done.stdout
-
-
-def test_make_refuses_a_python_that_is_too_old_or_too_new(project: Path) -> None:
-    (project / ".venv" / "ready").unlink()
-    for version, refused in (("3, 10", True), ("3, 14", True), ("3, 13, 9", False)):
-        script = project / "fake_python"
-        script.write_text(f"""#!/bin/sh
-test "$1" = -c || {{ echo "reached $*"; exit 7; }}
-exec "{sys.executable}" -c "import sys; sys.version_info = ({version}); $2"
-""")
-        script.chmod(0o755)
-        done = make(project, "run", "PYTHON=./fake_python")
-        assert done.returncode != 0
-        assert ("Python 3.11 to 3.13 is needed" in done.stderr) == refused
-        assert ("reached -m venv" in done.stdout) != refused
-    assert "3.11 to 3.13 is needed" in make(project, "run", "PYTHON=no_python").stderr
