@@ -29,7 +29,7 @@ from matplotlib.ticker import LogLocator
 from dcgan import backup, checkpoints, devices, files
 from dcgan.diagram import DISCRIMINATOR, GENERATED, REAL
 from dcgan.files import atomic_path
-from dcgan.folders import without_folder
+from dcgan.folders import differences
 from dcgan.gan import GAN
 from dcgan.metrics import spearman_correlation
 from dcgan.pictures import MAX_PICTURE_PIXELS, check_pictures, png_bytes, read_picture, save_png
@@ -478,9 +478,10 @@ class Run:
 
     @property
     def frames(self) -> dict[str, Path]:
-        """The pictures of all epochs by caption, as `make_gif` takes them."""
+        """The pictures of all epochs, but for lost ones, by caption, as `make_gif` takes them."""
         epochs = (int(record["epoch"]) for record in self.history)
-        return {f"epoch {epoch}": self.sample(epoch) for epoch in epochs}
+        frames = {f"epoch {epoch}": self.sample(epoch) for epoch in epochs}
+        return {caption: path for caption, path in frames.items() if path.exists()}
 
     def restore(self, gan: GAN) -> int:
         """Restore the newest readable checkpoint and return its epoch, or 0 if there is none.
@@ -488,9 +489,24 @@ class Run:
         Raises RuntimeError if the run has other settings, the checkpoint is of other networks, or
         none can be read; `gan` is then unchanged.
         """
-        if (file := self.checkpoints / "settings.json").exists():
+        file = self.checkpoints / "settings.json"
+        if file.exists():
             self._check_settings(file.read_bytes(), file)
+        elif self.epoch:
+            raise RuntimeError(
+                f"{file} is missing, so what {self.name} was trained on is not known. Bring it "
+                "back, or name a new OUTPUT_DIR."
+            )
         return checkpoints.restore(gan, self.checkpoints)
+
+    def require_settings(self, names: dict[str, Any]) -> None:
+        """Raise RuntimeError if `names` give settings other values than the run has."""
+        given = {name: names.get(name, value) for name, value in self.settings.items()}
+        given = json.loads(json.dumps(given, default=np.generic.item))
+        if changed := differences(self.settings, given):
+            raise RuntimeError(
+                f"{self.name} was built with {changed}. Run all cells from Step 1 on again."
+            )
 
     @contextlib.contextmanager
     def training(self, gan: GAN, epochs: int) -> "Iterator[Training]":
@@ -567,16 +583,9 @@ class Run:
             theirs, ours = dict(json.loads(stored)), self.settings
         except (ValueError, TypeError) as error:
             raise RuntimeError(f"{place} is damaged ({error}); bring it back.") from error
-        names = [
-            name
-            for name in sorted({**theirs, **ours})
-            if without_folder(theirs.get(name)) != without_folder(ours.get(name))
-        ]
-        if names:
-            pairs = ((k, theirs.get(k), ours.get(k)) for k in names)
-            listed = ", ".join(f"{k} = {a!r:.80} (here {b!r:.80})" for k, a, b in pairs)
+        if changed := differences(theirs, ours):
             raise RuntimeError(
-                f"By {place}, {self.name} is trained with {listed}. Set this back, or train in a "
+                f"By {place}, {self.name} is trained with {changed}. Set this back, or train in a "
                 "folder of its own: FROM_SCRATCH = True, or another OUTPUT_DIR."
             )
 

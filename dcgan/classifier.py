@@ -1,6 +1,8 @@
 """A small classifier, whose features and probabilities measure generated images."""
 
+import contextlib
 import functools
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -122,7 +124,8 @@ def train_classifier(
     keras.utils.set_random_seed(seed)
     network = build(choose_precision()[0], classes)
     title = network.name.replace("_", " ")
-    print(f"Training the {title} for {epochs * steps:,} steps, which takes minutes on a CPU:")
+    print(f"Training the {title} for {epochs * steps:,} steps, which takes minutes on a CPU.")
+    print("If it is interrupted it starts over.")
     augment = keras.Sequential(
         [
             keras.layers.Rescaling(1 / 127.5, -1),
@@ -156,7 +159,7 @@ def train_classifier(
     accuracy = float(np.mean(untested.predict(data.x_test).classes == data.y_test))
     print(f"{title}: {accuracy:.1%} of the {len(data.y_test):,} test images right")
     reference = feature_statistics(untested.predict(data.x_train).features)
-    return Classifier(model, accuracy, reference, trained_on=data.in_words)
+    return Classifier(model, accuracy, reference)
 
 
 def freeze(network: keras.Model, outputs: int, dtype: str) -> keras.Model:
@@ -236,20 +239,24 @@ def restore_or_train_classifier(
         label = Path(output_dir).name
         places[Path(backup_dir).expanduser() / f"{label}_{name}.npz"] = "BACKUP_DIR"
     count = len(data.x_train)
+    trained_on = data.in_words + (" in a fast run" if fast else "")
     if found := [place for place in places if place.exists()]:
         path = found[0]
         classifier = load_classifier(path, options.get("build", build_classifier))
     elif shipped or count:
         for place, setting in places.items():
             require_folder(place.parent, setting)
+        if not shipped:
+            _refuse_runs_of_other_images(path.parent, data)
         training_data = load_data("cifar10") if shipped else data
         classifier = train_classifier(training_data, fast=fast and not shipped, **options)
+        classifier = replace(classifier, trained_on="" if shipped else trained_on)
     else:
         raise RuntimeError(f"{path} is missing: bring it back, or train it with make train")
-    if not shipped and count and classifier.trained_on != data.in_words:
+    if not shipped and count and classifier.trained_on != trained_on:
         raise RuntimeError(
-            f"{path} was trained on {classifier.trained_on}, and here are {data.in_words}: choose "
-            "another OUTPUT_DIR, or move this file away to train it anew."
+            f"{path} was trained on {classifier.trained_on or 'CIFAR-10'}, and here are "
+            f"{trained_on}: choose another OUTPUT_DIR, or move this file away to train it anew."
         )
     for place in places:
         if not place.exists():
@@ -257,3 +264,15 @@ def restore_or_train_classifier(
     if not data.labelled:
         return replace(classifier, known_reference=None, images=data.x_train)
     return classifier
+
+
+def _refuse_runs_of_other_images(folder: Path, data: DataSet) -> None:
+    """Raise RuntimeError if a folder of checkpoints holds a run on other images than these."""
+    for file in folder.glob("*/settings.json"):
+        with contextlib.suppress(ValueError, TypeError):  # damaged, as the restoring will say
+            settings = dict(json.loads(file.read_text(encoding="utf-8")))
+            if settings.get("IMAGES_SHA256") != data.sha256:
+                raise RuntimeError(
+                    f"{file.parent} is a run on other images than {data.in_words}: choose another "
+                    "OUTPUT_DIR."
+                )

@@ -1,5 +1,7 @@
 """The data set that everything follows from: a name, an .npz file or a folder of pictures."""
 
+import functools
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from dcgan.pixels import as_array
 
 # Sides that the networks halve and double between the images and maps of 3 to 8 pixels.
 SIDES = sorted({smallest * 2**k for smallest in (5, 6, 7, 8) for k in range(2, 6)})
+MOST_CLASSES = 10_000  # of an .npz file: labels above are no classes
 DEFAULT_SIDE = 32  # of the pictures of a folder
 
 
@@ -63,13 +66,20 @@ class DataSet:
         """Whether there are classes to tell apart."""
         return len(self.class_names) > 1
 
+    @functools.cached_property
+    def sha256(self) -> str:
+        """The beginning of the SHA-256 of the training images and labels, in hexadecimal."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.x_train))
+        digest.update(self.y_train.astype("<i4").tobytes())
+        return digest.hexdigest()[:16]
+
     @property
     def in_words(self) -> str:
         """What a network that was trained on these data has seen."""
         side, _, channels = self.image_shape
         return (
             f"{len(self.x_train):,} images of {self.title} ({side} x {side} x {channels}, classes "
-            f"{', '.join(self.class_names)})"
+            f"{', '.join(self.class_names)}; SHA-256 {self.sha256})"
         )
 
     def examples(self, count: int = 10) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -190,20 +200,25 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Return checked images and labels of a file, and names of its classes."""
     try:
         arrays = read_arrays(path)
+        if "images" not in arrays:
+            raise ValueError(f"it holds no array images, only {', '.join(arrays) or 'nothing'}")
         images = arrays["images"]
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{path} holds no array images ({error})") from error
-    try:
         check_images(images)
         check_side(images.shape[1], "the side of the images")
         if "labels" not in arrays:
             return images, np.zeros(len(images), np.int32), [path.stem]
         labels = as_array(arrays["labels"], "labels")
-        names = arrays.get("class_names", np.arange(labels.max(initial=0) + 1)).tolist()
+        classes = min(MOST_CLASSES, int(labels.max(initial=0)) + 1)
+        names = arrays.get("class_names", np.arange(classes).astype(str))
+        if names.ndim != 1 or names.dtype.kind != "U":
+            raise ValueError(
+                f"class_names must be texts (classes,), got {names.dtype} {names.shape}: write "
+                "np.array(['first', 'second', ...])"
+            )
         check_labels(labels, len(images), len(names))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return images, labels.astype(np.int32), [str(name) for name in names]
+    return images, labels.astype(np.int32), names.tolist()
 
 
 def check_images(images: Any) -> None:

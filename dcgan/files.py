@@ -154,4 +154,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # damaged archives raise errors of many kinds
-        raise ValueError(str(error) or type(error).__name__) from error
+        reason = str(error) or type(error).__name__
+        if "pickle" in reason:  # NumPy's advice would run what the file holds
+            reason = "it holds other things than arrays of numbers and texts"
+        raise ValueError(reason) from error

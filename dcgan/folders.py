@@ -19,13 +19,15 @@ def choose_output_dir(parameters: Mapping[str, Any], data: DataSet) -> Path:
     no run yet, or one that was begun with these parameters and lacks epochs; otherwise the next of
     these. With other data than the shipped runs' these are `runs/NAME`, `runs/NAME_fast` and
     `runs/NAME_from_scratch_001`, …. A backup in BACKUP_DIR counts like the run it is of. Raises
-    ValueError if FROM_SCRATCH is set and OUTPUT_DIR holds other runs, or if a run would lie within
-    its own data.
+    ValueError if FROM_SCRATCH is set and OUTPUT_DIR holds other runs, or if a run or its backup
+    would lie within its own data.
     """
     folder = _choose(parameters, [] if data.source == "cifar10" else [data.name])
     source = Path(data.source).expanduser()
-    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
-        raise ValueError(f"{folder} is within the data: choose another OUTPUT_DIR")
+    for setting, place in (("OUTPUT_DIR", folder), ("BACKUP_DIR", parameters["BACKUP_DIR"])):
+        inside = place and Path(place).expanduser().resolve().is_relative_to(source.resolve())
+        if source.is_dir() and inside:
+            raise ValueError(f"{place} is within the data: choose another {setting}")
     return folder
 
 
@@ -87,7 +89,7 @@ def _lack_epochs(runs: Collection[tuple[bytes, int]], parameters: Mapping[str, A
         return False
 
     def fits(name: str, value: Any) -> bool:
-        own = parameters.get(name)
+        own = value if name == "IMAGES_SHA256" else parameters.get(name)  # not loaded yet
         if name == "TRAIN_IMAGES" and isinstance(value, int) and own is not None:
             return value <= own  # there may be fewer, which is known once they are loaded
         own = list(own) if isinstance(own, tuple) else own  # JSON has lists
@@ -100,3 +102,13 @@ def _lack_epochs(runs: Collection[tuple[bytes, int]], parameters: Mapping[str, A
 def without_folder(value: Any) -> Any:
     """Return the last part of a path, whose folder may have moved, and all else as it is."""
     return Path(value).name if isinstance(value, str) else value
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """List in words the settings that differ, folders of paths aside; empty if none does."""
+    pairs = ((name, theirs.get(name), ours.get(name)) for name in sorted({**theirs, **ours}))
+    return ", ".join(
+        f"{name} = {a!r:.80} (here {b!r:.80})"
+        for name, a, b in pairs
+        if without_folder(a) != without_folder(b)
+    )

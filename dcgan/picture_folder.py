@@ -11,16 +11,17 @@ import numpy as np
 from dcgan.pictures import has_picture_suffix, read_square
 
 AT_ONCE = 64  # files read before the next are begun, so that no more are read than wanted
+HIDDEN = (".", "__MACOSX", "Thumbs.db", "desktop.ini")  # what systems add by themselves
 NAMED = 5  # files that are left out by name; of further ones only the number is told
 
 
 def find_classes(folder: Path) -> dict[str, list[Path]]:
     """Return the files of each class by the name of its subfolder, both sorted.
 
-    Without subfolders all files are of one class, named as the folder. Hidden files and those that
-    macOS adds to archives do not count, nor do files beside the subfolders unless they are pictures
-    by their suffix. Raises ValueError for a folder that is empty, mixes pictures and subfolders, or
-    has subfolders within them.
+    Without subfolders all files are of one class, named as the folder. Files that are hidden or
+    that systems add by themselves do not count, nor do files beside the subfolders unless they are
+    pictures by their suffix. Raises ValueError for a folder that is empty, mixes pictures and
+    subfolders, or has subfolders within them.
     """
     files, folders = _list(folder)
     if not folders:
@@ -53,7 +54,7 @@ def _printable(text: str) -> str:
 
 def _list(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return files and folders in a folder, sorted, without what systems hide there."""
-    entries = sorted(p for p in folder.iterdir() if not p.name.startswith((".", "__MACOSX")))
+    entries = sorted(p for p in folder.iterdir() if not p.name.startswith(HIDDEN))
     return [p for p in entries if p.is_file()], [p for p in entries if p.is_dir()]
 
 

@@ -43,7 +43,8 @@ def add_junk(folder: Path) -> int:
     (folder / "empty.png").touch()
     whole = next(folder.glob("*.png")).read_bytes()
     (folder / "cut off.png").write_bytes(whole[: len(whole) // 2])
-    (folder / ".hidden.png").write_bytes(whole[:9])
+    for name in (".hidden.png", "Thumbs.db", "desktop.ini"):
+        (folder / name).write_bytes(whole[:9])
     (folder / "__MACOSX").mkdir()
     (folder / "__MACOSX" / "._000.png").write_bytes(whole[:9])
     return 3

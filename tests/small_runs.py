@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -68,10 +69,15 @@ class Session:
         self.gan.generator.weights[0].assign(self.gan.generator.weights[0] * 1.01)
         return {name: tf.constant(value) for name, value in METRICS.items()}
 
-    def train(self, epochs: int, step: Callable | None = None) -> utils.History:
-        """Restore and train, by the quick step if no other is given."""
+    def train(
+        self, epochs: int, step: Callable | None = None, count: int = len(IMAGES)
+    ) -> utils.History:
+        """Restore and train on so many images, by the quick step if no other is given."""
         step = step or self.quick_step
-        return definitions().train(self.gan, self.run, step, IMAGES, LABELS, epochs)
+        names = definitions()
+        # A kernel whose parameters are those that the run was built with.
+        with mock.patch.dict(names.train.__globals__, self.run.settings):
+            return names.train(self.gan, self.run, step, IMAGES[:count], LABELS[:count], epochs)
 
     @property
     def values(self) -> list[np.ndarray]:

@@ -98,11 +98,12 @@ def test_labelled_data_have_a_classifier_of_their_own_which_is_kept_with_the_run
     assert np.array_equal(restored.predict(data.x_test).features, predictions.features)
     assert np.array_equal(restored.reference.covariance, trained.reference.covariance)
     other = discs(count - 8, channels, classes)
-    message = (
-        rf"was trained on {count} images of discs \(20 x 20 x {channels}, classes 0, 1, .*\), and"
-    )
-    with pytest.raises(RuntimeError, match=message + f" here are {count - 8} images of"):
+    message = rf"was trained on {count} images of discs \(20 x 20 x {channels}, classes 0, 1, .*\) "
+    message += "in a fast run, and here are"
+    with pytest.raises(RuntimeError, match=f"{message} {count - 8} images of"):
         room.restore_or_train_classifier("classifier", other, folder)
+    with pytest.raises(RuntimeError, match=f"{message} {count} images of"):
+        room.restore_or_train_classifier("classifier", data, folder)
     with pytest.raises(RuntimeError, match=r"classifier.npz is missing: bring it back"):
         room.restore_or_train_classifier("classifier", described, tmp_path / "new")
 
@@ -124,6 +125,15 @@ def test_a_machine_that_is_gone_leaves_its_classifier_in_the_backup(tmp_path: Pa
             "classifier", discs(32, 1, 3), tmp_path / "c/run", True, drive
         )
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("content", ['{"IMAGES_SHA256": "1a"}', "{}"])
+def test_a_run_on_other_images_is_named_before_the_training(tmp_path: Path, content: str) -> None:
+    run = tmp_path / "training_checkpoints" / "baseline"
+    run.mkdir(parents=True)
+    (run / "settings.json").write_text(content)
+    with pytest.raises(RuntimeError, match=r"baseline is a run on other images than 40 images of"):
+        room.restore_or_train_classifier("classifier", discs(40, 1, 3), tmp_path, fast=True)
 
 
 @pytest.mark.parametrize(("count", "epochs"), [(130, 300), (1300, 30), (3000, 14)])

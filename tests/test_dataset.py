@@ -185,7 +185,21 @@ def test_arrays_of_a_file_are_a_data_set(tmp_path: Path) -> None:
             {"images": PIXELS, "labels": LABELS, "class_names": np.array(["a", "b"])},
             r"labels must lie in 0 to 1, one for each class name, got 0 to 3",
         ),
-        ({"photos": PIXELS}, r"mine.npz holds no array images"),
+        ({"photos": PIXELS}, r"mine.npz: it holds no array images, only photos"),
+        ({"images": PIXELS, "labels": LABELS + 2**45}, r"labels must lie in 0 to 9999, .* got 35"),
+        (
+            {"images": PIXELS, "labels": LABELS, "class_names": 4},
+            r"must be texts \(classes,\), got",
+        ),
+        ({"images": PIXELS, "labels": LABELS, "class_names": "abcd"}, r"must be texts .* got <U4 "),
+        (
+            {"images": PIXELS, "labels": LABELS, "class_names": np.array([["a"], ["b"]])},
+            r"class_names must be texts \(classes,\), got <U1 \(2, 1\)",
+        ),
+        (
+            {"images": PIXELS, "labels": LABELS, "class_names": np.array([*"abcd"], object)},
+            r"mine.npz: it holds other things than arrays of numbers and texts",
+        ),
     ],
 )
 def test_arrays_that_are_none(tmp_path: Path, arrays: dict, sentence: str) -> None:

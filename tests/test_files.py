@@ -211,6 +211,6 @@ def test_pickled_arrays_are_never_loaded(tmp_path: Path) -> None:
 
     path = tmp_path / "arrays.npz"
     np.savez(path, a=np.array([Harmful()], dtype=object))
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match="other things than arrays"):
         read_arrays(path)
     assert not (tmp_path / "harmed").exists()

@@ -194,10 +194,13 @@ def test_other_data_have_other_folders(source: str, name: str) -> None:
     assert fresh() == FIRST
 
 
+BACKUP_WITHIN = {"OUTPUT_DIR": "runs/flowers_out", "BACKUP_DIR": "runs/flowers"}
+
+
 def test_no_run_lies_within_its_own_data(machine: Path) -> None:
     data = without_images("runs/flowers", (28, 28, 1), ["a"])
     (machine / "runs" / "flowers").mkdir(parents=True)
-    for wanted in ({}, {"OUTPUT_DIR": "runs/flowers/out"}):
+    for wanted in ({}, {"OUTPUT_DIR": "runs/flowers/out"}, BACKUP_WITHIN):
         with pytest.raises(ValueError, match=r"flowers.* is within the data: choose another"):
             choose(data, **wanted)
     assert choose(data, OUTPUT_DIR="runs/flowers_out") == "runs/flowers_out"

@@ -192,7 +192,7 @@ def test_a_gif_is_displayed_unless_the_text_shows_it(shipped: bool, colab: bool)
     utils = SimpleNamespace(Picture=lambda path, alt: f"{path}: {alt}")
     namespace = {"sys": system, "shipped_run": shipped, "utils": utils}
     namespace["display"] = displayed.append
-    exec(cell[: cell.index("\n\n\ngif = ")], namespace)
+    exec(cell[: cell.index("\n\n\nframes = ")], namespace)
     namespace["show_gif"]("a.gif", "six dots")
     assert displayed == ([] if shipped and not colab else ["a.gif: six dots"])
 

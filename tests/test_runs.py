@@ -4,6 +4,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import keras
 import numpy as np
@@ -92,9 +93,8 @@ def test_impossible_totals_are_refused(tmp_path: Path, epochs: object) -> None:
 
 
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
-    tiny = Session(tmp_path)
     with pytest.raises(ValueError, match="it takes BATCH_SIZE images at least"):
-        definitions().train(tiny.gan, tiny.run, tiny.quick_step, IMAGES[:5], LABELS[:5], 1)
+        Session(tmp_path).train(1, count=5)
 
 
 def test_further_metrics_of_a_step_land_in_the_history(tmp_path: Path) -> None:
@@ -267,12 +267,45 @@ def test_every_setting_that_differs_is_named_before_anything_is_trained(tmp_path
     assert len(Session(tmp_path).train(2)) == 2
 
 
-def test_a_run_without_settings_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_lost_settings_are_named(tmp_path: Path) -> None:
     first = Session(tmp_path)
     first.train(1)
     (first.run.checkpoints / "settings.json").unlink()
-    assert len(Session(tmp_path).train(2)) == 2
-    assert json.loads((first.run.checkpoints / "settings.json").read_text())["SEED"] == 42
+    with pytest.raises(RuntimeError, match=r"settings\.json is missing, so what tiny was trained"):
+        Session(tmp_path).train(2)
+
+
+def test_parameters_that_change_under_a_built_run_are_named(tmp_path: Path) -> None:
+    tiny = Session(tmp_path)
+    tiny.train(1)
+    train = definitions().train
+    changed = tiny.run.settings | {"BATCH_SIZE": 4}
+    with (
+        mock.patch.dict(train.__globals__, changed),
+        pytest.raises(
+            RuntimeError, match=r"tiny was built with BATCH_SIZE = 8 \(here 4\)\. Run all"
+        ),
+    ):
+        train(tiny.gan, tiny.run, tiny.quick_step, IMAGES, LABELS, 2)
+    assert len(tiny.train(2)) == 2
+
+
+def test_other_pictures_of_the_same_number_are_other_data(tmp_path: Path) -> None:
+    settings = {"DATA": "/a/train", "TRAIN_IMAGES": 24}
+    Session(tmp_path, settings=settings | {"IMAGES_SHA256": "1a"}).train(1)
+    with pytest.raises(
+        RuntimeError, match=r"trained with IMAGES_SHA256 = '1a' \(here '2b'\)\. Set"
+    ):
+        Session(tmp_path, settings=settings | {"IMAGES_SHA256": "2b"}).train(2)
+
+
+def test_a_lost_picture_is_left_out(tmp_path: Path) -> None:
+    tiny = Session(tmp_path)
+    tiny.train(3)
+    tiny.run.sample(2).unlink()
+    assert [*tiny.run.frames] == ["epoch 1", "epoch 3"]
+    tiny.train(4)
+    utils.make_gif(tiny.run.frames, tiny.run.picture(".gif"))
 
 
 @pytest.mark.parametrize("content", ["", "[1, 2]", '"text"', "{", "3"])
