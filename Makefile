@@ -99,7 +99,8 @@ bench-torch: ready ## measure the speed beside that of PyTorch: ROUNDS
 
 notebook: ready ## execute the notebook in place, as it is committed
 	$(IN_ROOT) .venv/bin/python -m nbconvert --to notebook --execute --inplace \
-	    --ExecutePreprocessor.record_timing=False cifar10_dcgan.ipynb
+	    --ExecutePreprocessor.record_timing=False \
+	    --ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=ERROR cifar10_dcgan.ipynb
 
 publish: ready ## write the Colab badge and the repository's address: REPO BRANCH
 	@$(call SCRIPT,publish) $(call given,--repo,REPO) $(call given,--branch,BRANCH)

@@ -500,10 +500,11 @@ class Run:
         return checkpoints.restore(gan, self.checkpoints)
 
     def require_settings(self, names: dict[str, Any]) -> None:
-        """Raise RuntimeError if `names` give settings other values than the run has."""
-        given = {name: names.get(name, value) for name, value in self.settings.items()}
+        """Raise RuntimeError if `names` give parameters other values than the run has."""
+        kept = {name: value for name, value in self.settings.items() if name.isupper()}
+        given = {name: names.get(name, value) for name, value in kept.items()}
         given = json.loads(json.dumps(given, default=np.generic.item))
-        if changed := differences(self.settings, given):
+        if changed := differences(kept, given):
             raise RuntimeError(
                 f"{self.name} was built with {changed}. Run all cells from Step 1 on again."
             )

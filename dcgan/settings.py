@@ -63,7 +63,7 @@ BELOW_ONE = number("of at least 0 and below 1", lambda value: 0 <= value < 1)
 RULES: dict[str, Rule] = {
     "the environment variable DCGAN_FAST": one_of("", "0", "1"),
     "FAST": SWITCH,
-    "EPOCHS": whole(1),
+    "EPOCHS": whole(1, 1_000_000),
     "FROM_SCRATCH": SWITCH,
     "OUTPUT_DIR": FOLDER,
     "BACKUP_DIR": FOLDER,

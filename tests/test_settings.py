@@ -37,7 +37,7 @@ def test_every_parameter_of_the_notebook_has_a_rule() -> None:
 @pytest.mark.parametrize(
     ("name", "values", "sentence"),
     [
-        ("EPOCHS", [0, 1.5, True, "50", None], "a whole number of at least 1"),
+        ("EPOCHS", [0, 1.5, True, "50", None, 10**20], "a whole number from 1 to 1,000,000"),
         (
             "DATA",
             ["", "mnist", "/none", __file__, None, 3, ["a"]],
