@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_runs import OTHER_PICTURES
 
 from dcgan import classifier as room
 from dcgan.data import cifar10_cache_path, draw_stand_in_images, load_cifar10
@@ -127,6 +128,7 @@ def test_a_machine_that_is_gone_leaves_its_classifier_in_the_backup(tmp_path: Pa
     assert not (tmp_path / "c").exists()
 
 
+@OTHER_PICTURES
 @pytest.mark.parametrize("content", ['{"IMAGES_SHA256": "1a"}', "{}"])
 def test_a_run_on_other_images_is_named_before_the_training(tmp_path: Path, content: str) -> None:
     run = tmp_path / "training_checkpoints" / "baseline"

@@ -82,6 +82,9 @@ def test_make_takes_options_from_its_command_line_only(project: Path) -> None:
     assert options_of(make(project, "train", *given, **environment)) == expected
 
 
+@pytest.mark.survives(
+    "an option that a command lacks", "misspelt, or another target's, on make's command line"
+)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

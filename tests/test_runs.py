@@ -16,6 +16,13 @@ from test_files import cannot_be_written
 import dcgan_utils as utils
 from dcgan.files import lock_file
 
+LOST_FILE = pytest.mark.survives(
+    "a lost file of a run", "settings.json: named; the picture of an epoch: left out"
+)
+OTHER_PICTURES = pytest.mark.survives(
+    "another data set of the same name", "as many other pictures: named before anything is trained"
+)
+
 
 def test_a_run_leaves_pictures_history_checkpoint_and_settings(tmp_path: Path, capsys) -> None:
     first = Session(tmp_path)
@@ -267,6 +274,7 @@ def test_every_setting_that_differs_is_named_before_anything_is_trained(tmp_path
     assert len(Session(tmp_path).train(2)) == 2
 
 
+@LOST_FILE
 def test_lost_settings_are_named(tmp_path: Path) -> None:
     first = Session(tmp_path)
     first.train(1)
@@ -275,6 +283,9 @@ def test_lost_settings_are_named(tmp_path: Path) -> None:
         Session(tmp_path).train(2)
 
 
+@pytest.mark.survives(
+    "a parameter changed under a built run", "the training cell is run without those before it"
+)
 def test_parameters_that_change_under_a_built_run_are_named(tmp_path: Path) -> None:
     tiny = Session(tmp_path)
     tiny.train(1)
@@ -290,6 +301,7 @@ def test_parameters_that_change_under_a_built_run_are_named(tmp_path: Path) -> N
     assert len(tiny.train(2)) == 2
 
 
+@OTHER_PICTURES
 def test_other_pictures_of_the_same_number_are_other_data(tmp_path: Path) -> None:
     settings = {"DATA": "/a/train", "TRAIN_IMAGES": 24}
     Session(tmp_path, settings=settings | {"IMAGES_SHA256": "1a"}).train(1)
@@ -299,6 +311,7 @@ def test_other_pictures_of_the_same_number_are_other_data(tmp_path: Path) -> Non
         Session(tmp_path, settings=settings | {"IMAGES_SHA256": "2b"}).train(2)
 
 
+@LOST_FILE
 def test_a_lost_picture_is_left_out(tmp_path: Path) -> None:
     tiny = Session(tmp_path)
     tiny.train(3)
