@@ -12,9 +12,11 @@ import imageio.v3 as iio
 import nbformat
 import numpy as np
 import pytest
+from test_classifier import NEEDS_DATA
 from test_runs import OTHER_SETTINGS
 
 import dcgan_utils as utils
+from dcgan.dataset import load_data
 from dcgan.metrics import smallest_pair_distance
 from dcgan.pictures import read_picture
 from dcgan.settings import RULES
@@ -26,7 +28,13 @@ VARIANTS = ("baseline", "improved")
 RUNS = {variant: utils.Run(ROOT, variant) for variant in VARIANTS}
 HISTORIES = {variant: run.history for variant, run in RUNS.items()}
 BASELINE, IMPROVED = HISTORIES.values()
+CIFAR10_SHA256 = "72c15e60c081b70e"
 PICTURE_TYPES = {"image/png": b"\x89PNG", "image/jpeg": b"\xff\xd8"}
+
+
+def stored_settings(run: utils.Run) -> dict:
+    """Return the settings that are kept with a run."""
+    return json.loads((run.checkpoints / "settings.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +231,7 @@ def test_shipped_checkpoint_draws_the_shipped_last_picture(
     """Checkpoint, settings, history, pictures and the notebook's networks belong together."""
     names = lesson(f"variant:{variant}", OUTPUT_DIR=str(ROOT), BATCH_SIZE=64)
     gan, run = getattr(names, variant), getattr(names, f"{variant}_run")
+    run.settings["IMAGES_SHA256"] = stored_settings(run)["IMAGES_SHA256"]  # none are loaded here
     assert run.restore(gan) == run.epoch == int(gan.epoch) == len(run.history)
     assert int(gan.step) == run.epoch * (names.TRAIN_IMAGES // names.BATCH_SIZE)
     shipped = read_picture(run.sample(run.epoch)).astype(float)
@@ -237,14 +246,19 @@ def test_shipped_settings_are_the_notebooks(
     lesson: Callable[..., SimpleNamespace], variant: str
 ) -> None:
     run = getattr(lesson(f"variant:{variant}", BATCH_SIZE=64), f"{variant}_run")
-    shipped = RUNS[variant].checkpoints / "settings.json"
-    assert shipped.read_text() == json.dumps(run.settings, indent=1) + "\n"
+    shipped = stored_settings(RUNS[variant])
+    assert [*shipped.items()] == [*(run.settings | {"IMAGES_SHA256": CIFAR10_SHA256}).items()]
+
+
+@NEEDS_DATA
+def test_shipped_runs_were_trained_on_these_images() -> None:
+    assert load_data("cifar10").sha256 == CIFAR10_SHA256
 
 
 @OTHER_SETTINGS
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_shipped_runs_do_not_go_on_under_other_settings(variant: str) -> None:
-    stored = json.loads((RUNS[variant].checkpoints / "settings.json").read_text())
+    stored = stored_settings(RUNS[variant])
     for name, value in stored.items():
         shown = re.escape(f"{value!r:.80}")
         message = rf"{variant} is trained with {name} = {shown} \(here 7\.5\)\. Set this back, or"
@@ -253,11 +267,11 @@ def test_shipped_runs_do_not_go_on_under_other_settings(variant: str) -> None:
 
 
 def test_every_parameter_belongs_to_a_run_or_only_to_this_try() -> None:
-    settings = [json.loads((r.checkpoints / "settings.json").read_text()) for r in RUNS.values()]
+    settings = [stored_settings(run) for run in RUNS.values()]
     tries = {"FAST", "EPOCHS", "FROM_SCRATCH", "OUTPUT_DIR", "BACKUP_DIR"}
     tries |= {"PRECISION", "DETERMINISTIC"}  # restored under any of them
     tries |= {"IMAGE_SIZE"}  # by which data are read; their shape belongs to the run
-    found = {"IMAGE_SHAPE", "CLASS_NAMES"}
+    found = {"IMAGES_SHA256", "IMAGE_SHAPE", "CLASS_NAMES"}
     assert {*settings[0], *settings[1]} - found == {n for n in RULES if n.isupper()} - tries
 
 
