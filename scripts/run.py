@@ -12,6 +12,13 @@ from notebook import NOTEBOOK, ROOT
 EXECUTED = ROOT / "executed"
 
 
+def to_page(executed: nbformat.NotebookNode) -> str:
+    """Convert to HTML with all pictures; nbconvert's other template leaves out their texts."""
+    exporter = HTMLExporter(template_name="classic", embed_images=True)
+    resources = {"metadata": {"path": str(ROOT), "name": NOTEBOOK.stem}}
+    return exporter.from_notebook_node(executed, resources)[0]
+
+
 @one_sentence("make run")
 def main() -> None:
     """Execute with every line of output shown as it comes, then convert to HTML."""
@@ -27,9 +34,7 @@ def main() -> None:
     except papermill.PapermillExecutionError as error:
         raise RuntimeError(f"{error.ename}: {error.evalue} (the cell is in {copy})") from error
     executed = nbformat.read(copy, as_version=4)
-    resources = {"metadata": {"path": str(ROOT), "name": NOTEBOOK.stem}}
-    html, _ = HTMLExporter(embed_images=True).from_notebook_node(executed, resources)
-    copy.with_suffix(".html").write_text(html, encoding="utf-8")
+    copy.with_suffix(".html").write_text(to_page(executed), encoding="utf-8")
     for cell in executed.cells:  # links lead from the copy's folder
         cell.source = cell.source.replace("](generated_samples/", "](../generated_samples/")
         cell.source = cell.source.replace("](experiments/", "](../experiments/")

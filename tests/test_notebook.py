@@ -12,6 +12,7 @@ import imageio.v3 as iio
 import nbformat
 import numpy as np
 import pytest
+from run import to_page
 from test_classifier import NEEDS_DATA
 from test_runs import OTHER_SETTINGS
 
@@ -101,6 +102,14 @@ def test_no_output_is_empty(code_cells: list) -> None:
             data = dict(output.get("data", {"text/plain": output.get("text")}))
             data["text/html"] = re.sub(r"<[^>]*>", "", data.get("text/html", "none"))
             assert all(content.strip() for content in data.values()), cell.source
+
+
+def test_pictures_of_the_page_have_alternative_text(notebook: nbformat.NotebookNode) -> None:
+    page = to_page(notebook)
+    tags = re.findall(r"<img\b[^>]*>", page)
+    assert len(tags) >= 16
+    assert all(re.search(r'alt="[^"]{10,}"', tag) for tag in tags)
+    assert "No description has been provided" not in page
 
 
 def test_plots_and_first_picture_are_embedded_as_shipped(code_cells: list) -> None:
