@@ -35,20 +35,26 @@ def output_and_gradients(layer: keras.layers.Layer, images: tf.Tensor) -> list[t
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_convolutions_equal_those_of_keras(name: str, size: int, policy: str) -> None:
-    # bfloat16 keeps eight bits, so its results are compared with those of float32.
-    tolerance = {"float32": 1e-5, "mixed_bfloat16": 0.03}[policy]
+    """To a few bits in float32; in bfloat16, which keeps eight, as nearly as Keras' own layer."""
     options = {"strides": 2, "padding": "same", "bias_initializer": "ones"}
     for side, channels, filters in product((8, 14, 20), (3, 8), (3, 8)):
         ours = getattr(layers, name)(filters, size, dtype=policy, **options)
-        theirs = getattr(keras.layers, name)(filters, size, dtype="float32", **options)
+        exact, rounded = (
+            getattr(keras.layers, name)(filters, size, dtype=dtype, **options)
+            for dtype in ("float32", policy)
+        )
         images = tf.random.stateless_normal((6, side, side, channels), (size, side))
-        ours(images), theirs(images)
-        theirs.set_weights(ours.get_weights())
-        for value, expected in zip(
-            output_and_gradients(ours, images), output_and_gradients(theirs, images), strict=True
+        for layer in (ours, exact, rounded):
+            layer(images)
+            layer.set_weights(ours.get_weights())
+        for value, expected, keras_value in zip(
+            *(output_and_gradients(layer, images) for layer in (ours, exact, rounded)), strict=True
         ):
             assert value.shape == expected.shape
-            assert relative_error(value, expected) < tolerance
+            assert relative_error(value, expected) < max(
+                {"float32": 1e-5, "mixed_bfloat16": 0.03}[policy],
+                1.5 * relative_error(keras_value, expected),
+            )
 
 
 @pytest.mark.parametrize("name", ["Conv2D", "Conv2DTranspose"])
@@ -198,7 +204,11 @@ def test_channels_first_is_left_to_keras(name: str) -> None:
         getattr(module, name)(6, 4, strides=2, padding="same") for module in (layers, keras.layers)
     )
     images = tf.random.stateless_normal((2, 4, 8, 8), (1, 2))
-    outputs, _ = ours(images), theirs(images)
+    try:
+        theirs(images)
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+        pytest.skip("TensorFlow has no channels_first convolution for this processor")
+    outputs = ours(images)
     theirs.set_weights(ours.get_weights())
     assert np.array_equal(outputs, theirs(images))
 
