@@ -74,7 +74,7 @@ experiment: ready ## train and score one idea of experiments/: NAME FAST
 	    $(call given,--fast,FAST)
 
 test: lint ## lint, then run the tests that take seconds
-	$(IN_ROOT) .venv/bin/python -m pytest
+	$(IN_ROOT) .venv/bin/python -m pytest --numprocesses 2 --dist worksteal
 
 # All that prints a row of the table "What it survives", whether slow or not.
 test-slow: ready ## kill, interrupt and starve runs; try JupyterLab in a browser, and Colab

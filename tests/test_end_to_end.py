@@ -45,7 +45,7 @@ def test_fast_notebook_trains_restores_and_continues(tmp_path: Path) -> None:
     runs = [utils.Run(tmp_path, variant) for variant in ("baseline", "improved")]
     shipped = sorted((path, path.stat().st_mtime_ns) for path in shipped_files())
 
-    output, shown = execute(tmp_path, EPOCHS=2)
+    output, shown = execute(tmp_path, EPOCHS=1)
     assert "Nothing to train" not in output
     sentence = "*The text and the pictures in it are of the shipped run, not of this one.*"
     assert [data.get("text/markdown") for data in shown].count(sentence) == 1
@@ -54,22 +54,17 @@ def test_fast_notebook_trains_restores_and_continues(tmp_path: Path) -> None:
     assert gifs == [(tmp_path / "generated_samples" / name).read_bytes() for name in names]
     assert re.search(r"\{'g_loss': -?[\d.]+, 'd_loss': ", output)  # the example of Step 8
     first = [run.history for run in runs]
-    assert [len(history) for history in first] == [2, 2]
-    written = [run.history_file.stat().st_mtime_ns for run in runs]
+    assert [len(history) for history in first] == [1, 1]
     for run in runs:
-        for path in (run.picture(".gif"), run.history_plot, run.sample(2)):
+        for path in (run.picture(".gif"), run.history_plot, run.sample(1)):
             assert path.stat().st_size > 1000
     assert runs[1].picture("_classes.png").stat().st_size > 1000
 
     output, _ = execute(tmp_path, EPOCHS=2)
-    assert output.count("Nothing to train: EPOCHS = 2 and epoch 2 is done.") == 2
-    assert [run.history_file.stat().st_mtime_ns for run in runs] == written
-
-    output, _ = execute(tmp_path, EPOCHS=3)
     for run, history in zip(runs, first, strict=True):
-        assert f"{run.name}: restored epoch 2" in output
-        assert run.history[:2] == history
-        assert len(run.history) == 3
+        assert f"{run.name}: restored epoch 1" in output
+        assert run.history[:1] == history
+        assert len(run.history) == 2
     assert sorted((path, path.stat().st_mtime_ns) for path in shipped_files()) == shipped
 
 
