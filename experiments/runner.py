@@ -6,7 +6,7 @@ define
 
 - `ROWS`: options by title, one for each row of the table; those in capitals are parameters of the
   notebook. `minutes` are a budget in place of epochs: steps are timed, and as many epochs are
-  trained as fit, but at least one.
+  trained as fit, but at least one; the table says how many minutes they took.
 - `PARAMETERS` of the notebook for all rows, in place of `BUDGET`. Experiments under the common
   budget share one table and one picture, "ideas".
 - `show(lesson, gan, count) -> {name: images}`: images to show below the samples.
@@ -113,9 +113,10 @@ def train_row(
         strip = lesson.utils.image_grid(shown, SHOWN, scale=1, gap=0)
         lesson.utils.save_png(strip, strips / f"{file_name(caption)}.png")
     scores = evaluate(lesson, images, labels if gan.conditional else None)
-    # By the median epoch: other work may have slowed single ones down.
-    minutes = len(history) * float(np.median([record["seconds"] for record in history])) / 60
-    return scores | {"minutes": minutes, "pictures": [*pictures], "history": history}
+    if minutes:  # those of the median epoch, for other work may have slowed single ones down
+        seconds = float(np.median([record["seconds"] for record in history]))
+        scores["minutes"] = len(history) * seconds / 60
+    return scores | {"pictures": [*pictures], "history": history}
 
 
 def load_rows(file: Path) -> dict[str, Row]:

@@ -95,7 +95,7 @@ def test_rows_are_trained_and_judged_once(
     file = tmp_path / "training_history" / "peers.json"
     file.parent.mkdir()
     file.write_text(json.dumps({"rows": {"baseline, 3 minutes": {"distance": 1.25}}}))
-    options = {"recipe": "hinge, SN, projection", "SEED": 7}
+    options = {"recipe": "hinge, SN, projection", "SEED": 7, "minutes": 3}
     monkeypatch.setattr(peers, "ROWS", {"baseline, 3 minutes": {}, "seed 7": options})
     for _ in range(2):
         results = runner.run_experiment("peers")
