@@ -68,7 +68,12 @@ def load_run_data(output_dir: str | None, names: list[str]) -> DataSet:
     if any(other != first for other in others):
         choices = " or ".join(f"VARIANT={name}" for name in names)
         raise ValueError(f"{' and '.join(names)} were trained on different images: add {choices}")
-    return load_data(*first)
+    data = load_data(*first)
+    known = {read_settings(output_dir, name).get("IMAGES_SHA256", data.sha256) for name in names}
+    if data.source != "cifar10" and known != {data.sha256}:
+        trained = " and ".join(names)
+        raise ValueError(f"{data.source} holds other images than {trained} saw: bring these back")
+    return data
 
 
 def draw_samples(variant: str, output_dir: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -152,9 +157,9 @@ def judge(data: DataSet, samples: Iterable[tuple[str, np.ndarray, np.ndarray]]) 
 
     Each of the `samples` is a name, images and labels, -1 where no class was asked for. Returns by
     name `frechet`, `kid`, `kid_std`, `to_training` and `to_test` (median distances of 1,000 images
-    to the nearest test image and to the nearest of as many training images: copies of training
-    images are nearer to these) and, where classes were asked for, `intended` and
-    `intended_by_class`: shares of images for which a linear probe predicts them.
+    to the nearest of as many training images as there are test images, and to the nearest test
+    image: copies of training images are nearer to the former) and, where classes were asked for,
+    `intended` and `intended_by_class`: shares of images for which a linear probe predicts them.
     """
     print(f"Features of the {len(data.x_train):,} training images of {data.title} …")
     train = load_or_extract(data.x_train)
@@ -218,7 +223,8 @@ def main() -> None:
     earlier = read_earlier(file)
     data = load_run_data(options.output_dir, trained)
     rows = judge(data, ((name, *draw_samples(name, options.output_dir)) for name in trained))
-    setup = SETUP | {"reference": f"{len(data.x_train):,} training images of {data.title}"}
+    reference = f"{len(data.x_train):,} training images of {data.title}, SHA-256 {data.sha256}"
+    setup = SETUP | {"reference": reference}
     if earlier == earlier | setup:  # other variants that were scored in the same way stay
         rows = earlier["rows"] | rows
     result = json.dumps(setup | {"rows": rows}, indent=1, ensure_ascii=False)

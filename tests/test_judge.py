@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -281,9 +282,14 @@ def test_a_run_on_other_data_is_compared_with_these(
     run_judge("--output-dir", str(tmp_path))
     assert stand_ins == [54, 6, 240, 240]
     result = json.loads((tmp_path / "training_history" / "judge.json").read_text())
-    assert result["reference"] == "54 training images of mine"
+    assert re.fullmatch("54 training images of mine, SHA-256 [0-9a-f]{16}", result["reference"])
     for row in result["rows"].values():
         assert ("intended" in row) == labelled
+    write_settings(tmp_path / "training_checkpoints" / "improved", **settings, IMAGES_SHA256="0")
+    with pytest.raises(
+        SystemExit, match=r"mine\.npz holds other images than baseline and improv"
+    ):
+        run_judge("--output-dir", str(tmp_path))
 
 
 def test_wrong_use(run_judge: Callable[..., None], tmp_path: Path) -> None:
