@@ -326,7 +326,7 @@ def draw_train_history(
     quality.plot(best + 1, distances[best], "o", color=GENERATED, ms=8, label=label)
     for key in others:
         further[0].plot(epochs, [record.get(key, math.nan) for record in history], label=key)
-    titles = ("Losses", "Accuracy of the discriminator", "Fréchet distance to the real images")
+    titles = ("Losses", "Accuracy of the discriminator", "Classifier's Fréchet distance")
     for axis, title in zip(axes, (*titles, "Other metrics"), strict=False):
         _finish_axis(axis, title, log=axis is quality)
     return _save_figure(figure, path)
@@ -348,8 +348,8 @@ def draw_comparison(histories: dict[str, History], path: File | None = None) -> 
         by_minute.plot(epochs * np.median(seconds) / 60, distances, color=f"C{index}", label=name)
     accuracy.axhline(0.5, color="black", ls=":", label="chance level: 0.5")
     _finish_axis(accuracy, "Fake accuracy of the discriminator")
-    _finish_axis(by_epoch, "Fréchet distance by epoch", log=True)
-    _finish_axis(by_minute, "Fréchet distance by time", "minutes of training", log=True)
+    _finish_axis(by_epoch, "Classifier's Fréchet distance by epoch", log=True)
+    _finish_axis(by_minute, "Classifier's Fréchet distance by time", "minutes", log=True)
     return _save_figure(figure, path)
 
 
@@ -359,7 +359,10 @@ def _finish_axis(axis: Axes, title: str, xlabel: str = "epoch", log: bool = Fals
     axis.set_xlabel(xlabel, fontsize=14)
     axis.xaxis.get_major_locator().set_params(integer=True)
     if log:
-        axis.set_yscale("log")
+        ticks = [factor * 10.0**power for power in range(-6, 6) for factor in (1, 2, 5)]
+        low, high = np.searchsorted(ticks, axis.dataLim.intervaly)  # a tick below, and one above
+        limits = ticks[max(low - 1, 0)], ticks[min(high, len(ticks) - 1)]
+        axis.set(yscale="log", ylim=limits, ylabel="logarithmic")
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
         axis.minorticks_off()
@@ -400,7 +403,7 @@ def format_scores(
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-BACKUP_SECONDS = 300  # from one backup to the next: a drive needs a while for 40 MB
+BACKUP_SECONDS = 300  # from one backup to the next: a drive needs a while for 50 MB
 
 
 class Stopped(KeyboardInterrupt):

@@ -3,7 +3,6 @@
 NumPy is enough for all of them: what networks say about images comes in as arrays.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -181,12 +180,3 @@ def spearman_correlation(first: Sequence[float], second: Sequence[float]) -> flo
     # How many more numbers are below than above each one: its rank, equal ones sharing the mean.
     ranks = [np.sign(np.subtract.outer(part, part)).sum(axis=1) for part in (first, second)]
     return float(np.corrcoef(ranks)[0, 1]) if all(map(np.any, ranks)) else 0.0
-
-
-def smallest_pair_distance(images: np.ndarray) -> float:
-    """Return the smallest root-mean-square pixel difference of two images, in 0..255."""
-    pixels = to_uint8(images).astype(np.float64)
-    if len(pixels) < 2:
-        raise ValueError("need at least two images to compare")
-    squares = (np.mean((a - b) ** 2) for a, b in itertools.combinations(pixels, 2))
-    return float(np.sqrt(min(squares)))

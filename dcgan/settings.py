@@ -87,6 +87,7 @@ RULES: dict[str, Rule] = {
     "PENALTY": NOT_NEGATIVE,
     "PENALTY_INTERVAL": whole(1),
     "CLASS_WEIGHT": NOT_NEGATIVE,
+    "TRUNCATION": POSITIVE,
 }
 
 

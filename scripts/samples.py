@@ -31,6 +31,8 @@ def main() -> None:
         if options.class_name not in classes:
             raise ValueError(f"CLASS is one of {', '.join(classes)}, not {options.class_name!r}")
         labels = np.full_like(labels, classes.index(options.class_name))
+    if options.variant == "improved":
+        noise *= names["TRUNCATION"]
     images = names["utils"].generate_images(gan.ema_generator, noise, labels)
     labels = labels.astype(np.int64) if labelled else np.full(options.count, -1)
     with atomic_path(out) as temporary:

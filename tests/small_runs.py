@@ -34,7 +34,8 @@ def definitions() -> SimpleNamespace:
     )
     names["TRAIN_IMAGES"] = 24
     trained = load_classifier(FEATURE_NETWORK, names["build_feature_network"])
-    names |= {"trained": trained, "feature_maps": names["make_feature_maps"](trained.model)}
+    feature_maps = names["make_feature_maps"](trained.model)
+    names |= {"feature_network": trained, "feature_maps": feature_maps}
     names["measure_distance"] = lambda gan: float(np.std(gan.generator.weights[0]))
     return SimpleNamespace(**names)
 

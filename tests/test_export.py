@@ -83,7 +83,7 @@ def test_ten_horses_are_drawn_without_this_project(tmp_path: Path) -> None:
     checkpoint = tf.train.Checkpoint(sampler=generator)
     checkpoint.restore(f"{shipped}/epoch-{saved_epochs(shipped)[0]}").expect_partial()
     noise, _ = names.draw_inputs(10, seed=0)
-    horses = utils.generate_images(generator, noise, np.full(10, 7))
+    horses = utils.generate_images(generator, names.TRUNCATION * noise, np.full(10, 7))
     assert_same_pixels(picture, np.concatenate(horses, axis=1))
 
 

@@ -78,7 +78,6 @@ def test_metrics_of_anything(first: Any, second: Any, number: Any) -> None:
     for result in (
         result_or_error(lambda: metrics.kid_formula(first, second, 2, number)),
         result_or_error(lambda: metrics.spearman_correlation(first, second)),
-        result_or_error(lambda: metrics.smallest_pair_distance(first)),
     ):
         assert result is None or np.isfinite(result).all()
     nearest = result_or_error(lambda: metrics.nearest_neighbours(first, second))

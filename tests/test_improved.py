@@ -60,7 +60,9 @@ def test_class_loss_at_known_logits(
     names: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = SimpleNamespace(layers=[lambda features: features])
-    monkeypatch.setitem(names.class_loss.__globals__, "trained", SimpleNamespace(model=model))
+    monkeypatch.setitem(
+        names.class_loss.__globals__, "feature_network", SimpleNamespace(model=model)
+    )
     labels = tf.one_hot([0, 1], 10)
 
     def loss(logits: tf.Tensor) -> float:
@@ -76,7 +78,7 @@ def test_class_loss_at_known_logits(
 def test_the_class_loss_reads_the_maps_as_the_trained_network_does(
     names: SimpleNamespace,
 ) -> None:
-    maps = names.trained.model(IMAGES, training=False)
+    maps = names.feature_network.model(IMAGES, training=False)
     labels = tf.one_hot(LABELS, 10)
     expected = keras.losses.categorical_crossentropy(
         labels, maps[-1], from_logits=True, label_smoothing=0.1
@@ -137,9 +139,9 @@ def test_feature_maps_are_the_image_and_maps_of_the_trained_network(
     shapes = [(32, 32, 3), (32, 32, 32), (16, 16, 96), (8, 8, 192), (4, 4, 192)]
     assert [tuple(part.shape) for part in maps] == [(8, *shape) for shape in shapes]
     assert np.array_equal(maps[0], IMAGES)
-    assert names.trained.accuracy > 0.85
-    expected = names.trained.model(IMAGES, training=False)[:4]
-    exact = freeze(names.trained.model, 4, "float32")(IMAGES)
+    assert names.feature_network.accuracy > 0.85
+    expected = names.feature_network.model(IMAGES, training=False)[:4]
+    exact = freeze(names.feature_network.model, 4, "float32")(IMAGES)
     for quick, precise, wanted in zip(maps[1:], exact, expected, strict=True):
         assert np.allclose(precise, wanted, atol=1e-4)
         assert np.allclose(quick, wanted, atol=0.05 * np.abs(wanted).max())

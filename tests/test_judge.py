@@ -286,9 +286,7 @@ def test_a_run_on_other_data_is_compared_with_these(
     for row in result["rows"].values():
         assert ("intended" in row) == labelled
     write_settings(tmp_path / "training_checkpoints" / "improved", **settings, IMAGES_SHA256="0")
-    with pytest.raises(
-        SystemExit, match=r"mine\.npz holds other images than baseline and improv"
-    ):
+    with pytest.raises(SystemExit, match=r"mine\.npz holds other images than baseline and improv"):
         run_judge("--output-dir", str(tmp_path))
 
 

@@ -193,9 +193,3 @@ def test_spearman_correlation_of_ranks_by_hand() -> None:
     assert metrics.spearman_correlation([1, 2, 3], [4, 4, 4]) == 0
     with pytest.raises(ValueError, match="need 2 or more pairs of finite numbers"):
         metrics.spearman_correlation([1, 2], [np.nan, 1])
-
-
-def test_the_smallest_difference_is_that_of_the_closest_pair() -> None:
-    images = np.zeros((3, 2, 2, 1), np.uint8)
-    images[1], images[2, 0, 0] = 100, 10
-    assert metrics.smallest_pair_distance(images) == pytest.approx(5)

@@ -280,6 +280,7 @@ def test_every_parameter_belongs_to_a_run_or_only_to_this_try() -> None:
     settings = [stored_settings(run) for run in RUNS.values()]
     tries = {"FAST", "EPOCHS", "FROM_SCRATCH", "OUTPUT_DIR", "BACKUP_DIR"}
     tries |= {"PRECISION", "DETERMINISTIC"}  # restored under any of them
+    tries |= {"TRUNCATION"}  # of samples of whatever was trained
     tries |= {"IMAGE_SIZE"}  # by which data are read; their shape belongs to the run
     found = {"IMAGES_SHA256", "IMAGE_SHAPE", "CLASS_NAMES"}
     assert {*settings[0], *settings[1]} - found == {n for n in RULES if n.isupper()} - tries

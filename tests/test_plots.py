@@ -25,7 +25,7 @@ def test_history_shows_losses_accuracies_and_distance(tmp_path: Path) -> None:
     assert titles == [
         "Losses",
         "Accuracy of the discriminator",
-        "Fréchet distance to the real images",
+        "Classifier's Fréchet distance",
     ]
     levels = [line.get_ydata()[0] for line in losses.lines if line.get_ls() == ":"]
     assert levels == pytest.approx([np.log(2), np.log(4)])

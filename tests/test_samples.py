@@ -2,7 +2,9 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import samples
 import trained
@@ -50,6 +52,23 @@ def test_damaged_settings_are_left_to_the_restoring(tmp_path: Path, content: str
     file.write_text(content, encoding="utf-8")
     expected = {"SEED": 3} if "SEED" in content else {}
     assert trained.read_settings(str(tmp_path), "baseline") == expected
+
+
+@pytest.mark.parametrize(("variant", "scale"), [("baseline", 1.0), ("improved", 0.5)])
+def test_the_noise_of_the_improved_variant_is_scaled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, scale: float
+) -> None:
+    gan = SimpleNamespace(conditional=False, ema_generator=None)
+    names = {"draw_inputs": lambda count, seed: (np.ones((count, 2)), np.zeros(count))}
+    names["utils"] = SimpleNamespace(generate_images=lambda generator, noise, labels: noise)
+    names |= {"TRUNCATION": 0.5, "data": SimpleNamespace(labelled=False)}
+    monkeypatch.setattr(samples, "restore", lambda *run: (gan, names))
+    monkeypatch.setattr(
+        sys, "argv", ["samples.py", f"--variant={variant}", f"--out={tmp_path / 'x'}"]
+    )
+    samples.main()
+    with np.load(tmp_path / "x.npz") as arrays:
+        assert (arrays["images"] == scale).all()
 
 
 @IGNORED
