@@ -24,7 +24,6 @@ from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from dcgan import backup, checkpoints, devices, files
 from dcgan.diagram import DISCRIMINATOR, GENERATED, REAL
@@ -358,13 +357,14 @@ def _finish_axis(axis: Axes, title: str, xlabel: str = "epoch", log: bool = Fals
     axis.set_title(title, loc="left", fontsize=16, fontweight="bold")
     axis.set_xlabel(xlabel, fontsize=14)
     axis.xaxis.get_major_locator().set_params(integer=True)
-    if log:
-        ticks = [factor * 10.0**power for power in range(-6, 6) for factor in (1, 2, 5)]
-        low, high = np.searchsorted(ticks, axis.dataLim.intervaly)  # a tick below, and one above
-        limits = ticks[max(low - 1, 0)], ticks[min(high, len(ticks) - 1)]
-        axis.set(yscale="log", ylim=limits, ylabel="logarithmic")
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter("{x:g}")
+    low, high = axis.dataLim.minposy, axis.dataLim.y1
+    if log and high > 0:
+        factors = (1, 2, 5) if high < 1e4 * low else (1,)
+        powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
+        ticks = [factor * 10.0**power for power in powers for factor in factors]
+        axis.set(yscale="log", ylabel="logarithmic")
+        axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.set_ylim(max(t for t in ticks if t < low), min(t for t in ticks if t > high))
         axis.minorticks_off()
     for line in axis.lines:
         line.set_linewidth(max(2.5, line.get_linewidth()))
@@ -403,7 +403,7 @@ def format_scores(
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-BACKUP_SECONDS = 300  # from one backup to the next: a drive needs a while for 50 MB
+BACKUP_SECONDS = 300  # from one backup to the next: a drive needs a while for 100 MB
 
 
 class Stopped(KeyboardInterrupt):

@@ -157,4 +157,6 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         reason = str(error) or type(error).__name__
         if "pickle" in reason:  # NumPy's advice would run what the file holds
             reason = "it holds other things than arrays of numbers and texts"
+        elif isinstance(error, TypeError):  # one bare array, for instance
+            reason = "it is no .npz file"
         raise ValueError(reason) from error

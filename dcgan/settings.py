@@ -87,7 +87,7 @@ RULES: dict[str, Rule] = {
     "PENALTY": NOT_NEGATIVE,
     "PENALTY_INTERVAL": whole(1),
     "CLASS_WEIGHT": NOT_NEGATIVE,
-    "TRUNCATION": POSITIVE,
+    "TRUNCATION": number("above 0 and at most 1", lambda value: 0 < value <= 1),
 }
 
 

@@ -53,13 +53,14 @@ def find_runs(folder: Path, wanted: list[str]) -> list[str]:
 def data_options(output_dir: str | None, variant: str) -> tuple[Any, ...]:
     """Return what loads the images that a run was trained on; of CIFAR-10 always all."""
     settings = read_settings(output_dir, variant)
-    names = ("DATA", "IMAGE_SHAPE", "TRAIN_IMAGES", "SEED")
-    if missing := [name for name in names if name not in settings]:
+    try:
+        source, (side, *_) = str(settings["DATA"]), settings["IMAGE_SHAPE"]
+        numbers = int(side), int(settings["TRAIN_IMAGES"]), 1, int(settings["SEED"])
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"settings.json of {variant} does not tell {', '.join(missing)}: bring the file back"
-        )
-    source, (side, *_), count, seed = (settings[name] for name in names)
-    return (source,) if source == "cifar10" else (source, side, count, 1, seed)
+            f"settings.json of {variant} does not tell the images that it saw: bring the file back"
+        ) from error
+    return (source,) if source == "cifar10" else (source, *numbers)
 
 
 def load_run_data(output_dir: str | None, names: list[str]) -> DataSet:
@@ -69,10 +70,13 @@ def load_run_data(output_dir: str | None, names: list[str]) -> DataSet:
         choices = " or ".join(f"VARIANT={name}" for name in names)
         raise ValueError(f"{' and '.join(names)} were trained on different images: add {choices}")
     data = load_data(*first)
-    known = {read_settings(output_dir, name).get("IMAGES_SHA256", data.sha256) for name in names}
-    if data.source != "cifar10" and known != {data.sha256}:
-        trained = " and ".join(names)
-        raise ValueError(f"{data.source} holds other images than {trained} saw: bring these back")
+    known = {name: read_settings(output_dir, name).get("IMAGES_SHA256") for name in names}
+    others = [name for name, sha256 in known.items() if sha256 not in ("", None, data.sha256)]
+    if others and data.source != "cifar10":  # of which a run may see a part only
+        raise ValueError(
+            f"{data.source} holds other images or labels than {' and '.join(others)} saw: bring "
+            "those back, or name another VARIANT"
+        )
     return data
 
 
@@ -88,7 +92,10 @@ def draw_samples(variant: str, output_dir: str | None) -> tuple[np.ndarray, np.n
 
 def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Read images and labels as `make samples` writes them, or raise ValueError."""
-    arrays = read_arrays(path)
+    try:
+        arrays = read_arrays(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     images, labels = (arrays.get(name, np.empty(0)) for name in ("images", "labels"))
     pictures = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] in (1, 3)
     places = labels.dtype.kind in "iu" and labels.shape[1:] in ((), (1,))  # Keras' are (N, 1)
@@ -227,6 +234,8 @@ def main() -> None:
     setup = SETUP | {"reference": reference}
     if earlier == earlier | setup:  # other variants that were scored in the same way stay
         rows = earlier["rows"] | rows
+    elif gone := ", ".join(earlier.get("rows", {}).keys() - rows.keys()):
+        print(f"{file} loses what was scored in another way: {gone}")
     result = json.dumps(setup | {"rows": rows}, indent=1, ensure_ascii=False)
     with atomic_path(file) as temporary:
         temporary.write_text(result, encoding="utf-8")

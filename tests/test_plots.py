@@ -45,6 +45,37 @@ def test_history_needs_a_record_but_no_chance_losses(tmp_path: Path) -> None:
     assert not (tmp_path / "none.png").exists()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("distances", "shown"),
+    [
+        ([38.0, 7.0], "5 10 20 50"),
+        ([10.0], "5 10 20"),
+        ([100.0, 10.0, 0.0], "5 10 20 50 100 200"),
+        ([11_000.0, 0.011], "0.01 0.1 1 10 100 1000 10000 100000"),
+        ([3e-9, 1e-9], "5e-10 1e-09 2e-09 5e-09"),
+    ],
+)
+def test_axis_of_distances_has_ticks_beyond_them(distances: list[float], shown: str) -> None:
+    history = make_history([0.8] * len(distances))
+    for record, distance in zip(history, distances, strict=True):
+        record["distance"] = distance
+    figure = utils.draw_train_history(history)
+    figure.draw_without_rendering()
+    axis = figure.axes[2]
+    low, high = axis.get_ylim()
+    ticks = zip(axis.get_yticks(), axis.get_yticklabels(), strict=True)
+    assert " ".join(label.get_text() for tick, label in ticks if low <= tick <= high) == shown
+
+
+@pytest.mark.filterwarnings("error")
+def test_distances_of_zero_are_drawn() -> None:
+    history = make_history([0.8, 0.7])
+    for record in history:
+        record["distance"] = 0.0
+    utils.draw_train_history(history).draw_without_rendering()
+
+
 def test_further_metrics_get_a_panel_of_their_own() -> None:
     history = make_history([0.8, 0.7], penalty=0.1)
     history[1]["gradient_norm"] = 3.0

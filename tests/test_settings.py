@@ -46,6 +46,7 @@ def test_every_parameter_of_the_notebook_has_a_rule() -> None:
         ("IMAGE_SIZE", [0, 31, 50, 512, 32.0, "32", None, True], "one of 20, 24, 28, 32, "),
         ("TRAIN_IMAGES", [0, -1, 1e3, None], "a whole number of at least 1"),
         ("SEED", [-1, 2**32, 0.5], "a whole number from 0 to 4,294,967,295"),
+        ("TRUNCATION", [0, 1.01, float("nan"), "1", None], "a number above 0 and at most 1"),
         ("GENERATOR_WIDTH", [0, 1, -64], "a whole number of at least 2"),
         *(
             (name, [0, -1, 0.5, False, "8"], "a whole number of at least 1")
