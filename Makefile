@@ -27,6 +27,9 @@ unknown = $(filter-out PYTHON $(options),$(typed))
 $(if $(filter 0,$(MAKELEVEL)),$(if $(unknown),$(error \
     make $(targets) has no option $(unknown); it has $(or $(options),none))))
 
+# A test rarely keeps two cores busy.
+TESTS = .venv/bin/python -m pytest --numprocesses 2 --dist worksteal
+
 # Jupyter asks root, who is the only user of many containers, to say that it is meant.
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
@@ -74,12 +77,12 @@ experiment: ready ## train and score one idea of experiments/: NAME FAST
 	    $(call given,--fast,FAST)
 
 test: lint ## lint, then run the tests that take seconds
-	$(IN_ROOT) .venv/bin/python -m pytest --numprocesses 2 --dist worksteal
+	$(IN_ROOT) $(TESTS)
 
 # All that prints a row of the table "What it survives", whether slow or not.
 test-slow: ready ## kill, interrupt and starve runs; try JupyterLab in a browser, and Colab
 	$(PREPARE) .venv/lab-ready || true
-	$(IN_ROOT) .venv/bin/python -m pytest -s -m "slow or survives"
+	$(IN_ROOT) $(TESTS) --verbose -m "slow or survives"
 
 colab-test: ready ## execute the notebook on Colab's versions, alone in an empty folder
 	$(IN_ROOT) .venv/bin/python -m pytest -m slow tests/test_colab.py
