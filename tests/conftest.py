@@ -52,6 +52,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: object) -> None:
     """Print a row for each fault that was tried; a whole `make test-slow` writes the table."""
+    if hasattr(terminalreporter.config, "workerinput"):
+        return  # one of two processes, which knows its own tests only
     rows: dict[tuple[str, str], list[int]] = {}
     for outcome in ("passed", "failed"):
         for report in terminalreporter.stats.get(outcome, []):
@@ -63,7 +65,7 @@ def pytest_terminal_summary(terminalreporter: object) -> None:
         return
     terminalreporter.section("what it survives")
     lines = ["| fault | how it was tried | times | result |", "|---|---|---|---|"]
-    for (fault, how), (passed, failed) in rows.items():
+    for (fault, how), (passed, failed) in sorted(rows.items()):
         result = f"{failed} failed" if failed else "survived"
         lines.append(f"| {fault} | {how} | {passed + failed} | {result} |")
         terminalreporter.write_line(lines[-1])
