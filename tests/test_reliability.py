@@ -171,17 +171,15 @@ def test_the_stop_button_of_a_notebook_keeps_the_epochs_so_far(tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.survives(
-    "kernels that may differ", "DETERMINISTIC = True twice, and once without, on a CPU"
-)
+@pytest.mark.survives("kernels that may differ", "DETERMINISTIC = True twice, on a CPU")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_deterministic_kernels_give_the_same_bits_twice(tmp_path: Path, variant: str) -> None:
+    """Those that are chosen otherwise are reproducible on a CPU, too, but may be others."""
     runs = []
-    for name, deterministic in (("first", True), ("second", True), ("third", False)):
-        finish(tmp_path / name, variant, 2, deterministic=deterministic)
+    for name in ("first", "second"):
+        finish(tmp_path / name, variant, 2, deterministic=True)
         runs.append(utils.Run(tmp_path / name, variant))
-    assert_same_run(*runs[:2], 2)
-    assert_same_run(*runs[1:], 2)  # on a CPU all kernels in use are deterministic anyway
+    assert_same_run(*runs, 2)
 
 
 def choose_moments(count: int, seed: int) -> Iterator[dict[str, object]]:
