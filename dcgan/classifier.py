@@ -22,6 +22,7 @@ from dcgan.quiet import keras, tf
 FEATURES = 128  # numbers that describe an image
 BATCH_SIZE = 128  # of the training
 LEAST_STEPS = 300  # of the training, so that few images are shown more often
+KEEP_STEPS = 100  # of the training, at least, from one state that is kept to the next
 # From a dtype policy and a number of classes; the last two outputs are features and logits.
 Build = Callable[[str, int], keras.Model]
 
@@ -107,10 +108,13 @@ def train_classifier(
     seed: int = 0,
     build: Build = build_classifier,
     fast: bool = False,
+    unfinished: Path | None = None,
 ) -> Classifier:
-    """Train a classifier from scratch, printing a line an epoch.
+    """Train a classifier, printing a line an epoch.
 
-    Few images are shown in more epochs, for `LEAST_STEPS` in all; a `fast` training has three.
+    Few images are shown in more epochs, for `LEAST_STEPS` in all; a `fast` training has three. A
+    training that was broken off goes on from the .npz file `unfinished`, which keeps its state
+    after whole epochs; RuntimeError if that file is damaged or cannot be written.
 
     Cross-entropy with smoothed labels; Adam with decoupled weight decay (Loshchilov & Hutter,
     "Decoupled Weight Decay Regularization", 2019) and a learning rate that warms up for two epochs
@@ -125,7 +129,6 @@ def train_classifier(
     network = build(choose_precision()[0], classes)
     title = network.name.replace("_", " ")
     print(f"Training the {title} for {epochs * steps:,} steps, which takes minutes on a CPU.")
-    print("If it is interrupted it starts over.")
     augment = keras.Sequential(
         [
             keras.layers.Rescaling(1 / 127.5, -1),
@@ -152,7 +155,26 @@ def train_classifier(
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
         metrics=["accuracy"],
     )
-    learner.fit(batches.map(prepare).prefetch(2), epochs=epochs, shuffle=False, verbose=2)
+    learner.optimizer.build(learner.trainable_variables)  # or its state could not be restored
+    variables = [*learner.weights, *learner.optimizer.variables]
+    begun = 0
+    if unfinished and unfinished.exists():
+        begun = _restore_unfinished(unfinished, variables)
+        print(f"It was broken off, and goes on after epoch {begun}.")
+
+    def keep(epoch: int, _: Any) -> None:
+        if unfinished and (epoch + 1) % math.ceil(KEEP_STEPS / steps) == 0:
+            with atomic_path(unfinished) as temporary:
+                np.savez(temporary, *(each.numpy() for each in variables), epoch=epoch + 1)
+
+    learner.fit(
+        batches.map(prepare).prefetch(2),
+        epochs=epochs,
+        initial_epoch=begun,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=keep)],
+        shuffle=False,
+        verbose=2,
+    )
     model = build("float32", classes)
     model.set_weights(network.get_weights())
     untested = Classifier(model)
@@ -160,6 +182,21 @@ def train_classifier(
     print(f"{title}: {accuracy:.1%} of the {len(data.y_test):,} test images right")
     reference = feature_statistics(untested.predict(data.x_train).features)
     return Classifier(model, accuracy, reference)
+
+
+def _restore_unfinished(path: Path, variables: list[tf.Variable]) -> int:
+    """Restore the state of a training that was broken off, and return its number of epochs."""
+    try:
+        arrays = read_arrays(path)
+        values = [arrays[f"arr_{k}"] for k in range(len(variables))]
+        epoch = int(arrays["epoch"])
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RuntimeError(
+            f"{path} is damaged or of another network: delete it, and this training starts over."
+        ) from error
+    return epoch
 
 
 def freeze(network: keras.Model, outputs: int, dtype: str) -> keras.Model:
@@ -229,16 +266,18 @@ def restore_or_train_classifier(
     Labelled data have their own, trained with options of `train_classifier`, a `fast` one for three
     epochs. It is kept with the run in `output_dir` as training_checkpoints/NAME.npz, with a copy in
     `backup_dir` if there is one. CIFAR-10 has those that come with the repository, which also see
-    features in data without labels. Raises RuntimeError as for `load_classifier`, or if one has to
-    be trained and there are no images.
+    features in data without labels. A training that was broken off goes on. Raises RuntimeError as
+    for `load_classifier` and `train_classifier`, or if one has to be trained and there are no
+    images.
     """
     shipped = data.source == "cifar10" or not data.labelled
     path = Path("." if shipped else output_dir, "training_checkpoints", f"{name}.npz")
+    fast = fast and not shipped
     places = {path: "the current folder" if shipped else "OUTPUT_DIR"}
     if backup_dir and not shipped:
         label = Path(output_dir).name
         places[Path(backup_dir).expanduser() / f"{label}_{name}.npz"] = "BACKUP_DIR"
-    count = len(data.x_train)
+    count, unfinished = len(data.x_train), None
     trained_on = data.in_words + (" in a fast run" if fast else "")
     if found := [place for place in places if place.exists()]:
         path = found[0]
@@ -249,7 +288,9 @@ def restore_or_train_classifier(
         if not shipped:
             _refuse_runs_of_other_images(path.parent, data)
         training_data = load_data("cifar10") if shipped else data
-        classifier = train_classifier(training_data, fast=fast and not shipped, **options)
+        if not fast:  # in the backup, if there is one: this machine may be taken away
+            unfinished = place.with_name(f"{place.stem}_unfinished_{training_data.sha256}.npz")
+        classifier = train_classifier(training_data, fast=fast, unfinished=unfinished, **options)
         classifier = replace(classifier, trained_on="" if shipped else trained_on)
     else:
         raise RuntimeError(f"{path} is missing: bring it back, or train it with make train")
@@ -261,6 +302,8 @@ def restore_or_train_classifier(
     for place in places:
         if not place.exists():
             save_classifier(classifier, place)
+    if unfinished:
+        unfinished.unlink(missing_ok=True)
     if not data.labelled:
         return replace(classifier, known_reference=None, images=data.x_train)
     return classifier

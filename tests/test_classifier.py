@@ -128,6 +128,51 @@ def test_a_machine_that_is_gone_leaves_its_classifier_in_the_backup(tmp_path: Pa
     assert not (tmp_path / "c").exists()
 
 
+def test_a_training_that_was_broken_off_goes_on_from_the_backup(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(room, "LEAST_STEPS", 6)
+    monkeypatch.setattr(room, "KEEP_STEPS", 1)
+    data, drive = discs(40, 1, 3), tmp_path / "drive"
+
+    def run(machine: str, **options: int) -> room.Classifier:
+        folder = tmp_path / machine / "run"
+        return room.restore_or_train_classifier(
+            "classifier", data, folder, backup_dir=drive, epochs=6, **options
+        )
+
+    def break_off(epoch: int, _: dict) -> None:
+        if epoch == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        callback = room.keras.callbacks.LambdaCallback
+        patch.setattr(
+            room.keras.callbacks,
+            "LambdaCallback",
+            lambda **own: room.keras.callbacks.CallbackList(
+                [callback(**own), callback(on_epoch_begin=break_off)]
+            ),
+        )
+        with pytest.raises(KeyboardInterrupt):
+            run("a")
+    (kept,) = drive.iterdir()
+    assert kept.name == f"run_classifier_unfinished_{data.sha256}.npz"
+    with np.load(kept) as state:
+        assert state["epoch"] == 4
+    capsys.readouterr()
+    assert 0 <= run("b").accuracy <= 1
+    output = capsys.readouterr().out
+    assert "goes on after epoch 4." in output
+    assert [f"Epoch {epoch}/6" in output for epoch in range(1, 7)] == [False] * 4 + [True] * 2
+    assert [path.name for path in drive.iterdir()] == ["run_classifier.npz"]
+
+    (drive / "run_classifier.npz").unlink()
+    kept.write_bytes(b"half a file")
+    with pytest.raises(RuntimeError, match=r"unfinished_\w+\.npz is damaged .*: delete it, and"):
+        run("c")
+
+
 @OTHER_PICTURES
 @pytest.mark.parametrize("content", ['{"IMAGES_SHA256": "1a"}', "{}"])
 def test_a_run_on_other_images_is_named_before_the_training(tmp_path: Path, content: str) -> None:
