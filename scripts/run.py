@@ -1,7 +1,9 @@
 """Execute the notebook top to bottom and leave a copy as .ipynb and .html: `make run`."""
 
 import logging
+import re
 import sys
+from pathlib import Path
 
 import nbformat
 import papermill
@@ -12,10 +14,13 @@ from notebook import NOTEBOOK, ROOT
 EXECUTED = ROOT / "executed"
 
 
-def to_page(executed: nbformat.NotebookNode) -> str:
-    """Convert to HTML with all pictures; nbconvert's other template leaves out their texts."""
+def to_page(executed: nbformat.NotebookNode, folder: Path) -> str:
+    """Convert to HTML with all pictures, whose paths lead from a folder.
+
+    nbconvert's other template leaves out their texts.
+    """
     exporter = HTMLExporter(template_name="classic", embed_images=True)
-    resources = {"metadata": {"path": str(ROOT), "name": NOTEBOOK.stem}}
+    resources = {"metadata": {"path": str(folder), "name": NOTEBOOK.stem}}
     return exporter.from_notebook_node(executed, resources)[0]
 
 
@@ -34,10 +39,10 @@ def main() -> None:
     except papermill.PapermillExecutionError as error:
         raise RuntimeError(f"{error.ename}: {error.evalue} (the cell is in {copy})") from error
     executed = nbformat.read(copy, as_version=4)
-    copy.with_suffix(".html").write_text(to_page(executed), encoding="utf-8")
-    for cell in executed.cells:  # links lead from the copy's folder
-        cell.source = cell.source.replace("](generated_samples/", "](../generated_samples/")
-        cell.source = cell.source.replace("](experiments/", "](../experiments/")
+    for cell in executed.cells:
+        if cell.cell_type == "markdown":  # its links lead from the folder of the copy
+            cell.source = re.sub(r"\]\((?!\w+:|#)", "](../", cell.source)
+    copy.with_suffix(".html").write_text(to_page(executed, EXECUTED), encoding="utf-8")
     nbformat.write(executed, copy)
     print(f"The executed notebook is {copy}, and as a page {copy.with_suffix('.html').name}")
 

@@ -105,7 +105,7 @@ def test_no_output_is_empty(code_cells: list) -> None:
 
 
 def test_pictures_of_the_page_have_alternative_text(notebook: nbformat.NotebookNode) -> None:
-    page = to_page(notebook)
+    page = to_page(notebook, ROOT)
     tags = re.findall(r"<img\b[^>]*>", page)
     assert len(tags) >= 16
     assert all(re.search(r'alt="[^"]{10,}"', tag) for tag in tags)

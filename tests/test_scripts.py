@@ -204,12 +204,19 @@ def test_the_notebook_is_executed_with_its_copy_and_page(tmp_path: Path) -> None
     options = {"capture_output": True, "encoding": "utf-8", "check": False}
     options["env"] = os.environ | C_LOCALE
     write_notebook(notebook, ("a", "print('한글 …')"), ("b", "2 + 3"))
+    text = nbformat.v4.new_markdown_cell("[a](tests/a.md) [b](#b) [c](https://c.example/c)")
+    contents = nbformat.read(notebook, as_version=4)
+    contents.cells.append(text)
+    nbformat.write(contents, notebook)
     done = subprocess.run(run, **options)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    assert "한글 …" in (executed / "cifar10_dcgan.html").read_text(encoding="utf-8")
-    cells = nbformat.read(executed / notebook.name, as_version=4).cells
+    page = (executed / "cifar10_dcgan.html").read_text(encoding="utf-8")
+    assert "한글 …" in page
+    assert 'href="../tests/a.md"' in page
+    *cells, text = nbformat.read(executed / notebook.name, as_version=4).cells
     assert [cell.execution_count for cell in cells] == [1, 2]
+    assert text.source == "[a](../tests/a.md) [b](#b) [c](https://c.example/c)"
     write_notebook(notebook, ("a", "raise ValueError('a sentence')"))
     done = subprocess.run(run, **options)
     assert_one_sentence(done, "make run: ValueError: a sentence (the cell is in ")
