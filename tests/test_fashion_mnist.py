@@ -65,6 +65,16 @@ def test_the_official_files_come_first_and_are_kept(
     assert "Fashion-MNIST is kept in" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("labels", [{}, {"y_train": np.zeros(60_000)}])
+def test_a_cache_without_whole_labels_is_damaged(labels: dict[str, np.ndarray]) -> None:
+    path = data.fashion_mnist_cache_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, x_train=np.zeros((60_000, 28, 28, 1), np.uint8), **labels)
+    with pytest.raises(RuntimeError, match=r"is damaged \(x_train and y_train are not those"):
+        data.load_fashion_mnist()
+
+
 def test_the_package_holds_test_images_before_training_images(
     host: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
