@@ -111,6 +111,8 @@ def make_gif(frames: dict, path: File, frame_ms: int = 150, hold_ms: int = 2500)
     Milliseconds are at least 20 (browsers slow faster frames down) and at most 600,000.
     """
     check_whole(frame_ms=(frame_ms, 20), hold_ms=(hold_ms, frame_ms))
+    if hold_ms > 600_000:
+        raise ValueError(f"hold_ms must be at most 600,000, ten minutes, got {hold_ms}")
     captioned = _add_captions(frames)
     # Pillow takes no list of durations for a single frame.
     durations = [frame_ms] * (len(captioned) - 1) + [hold_ms] if captioned[1:] else hold_ms
@@ -140,7 +142,7 @@ def _add_captions(pictures: dict[str, Any], columns: int = 1) -> list[np.ndarray
 def draw_panels(panels: dict[str, Any], columns: int = 3, path: File | None = None) -> Figure:
     """Draw pictures or picture files of one size in rows of `columns`, each below its title."""
     check_whole(columns=(columns, 1))
-    columns = max(1, min(columns, len(panels)))
+    columns = min(columns, len(panels))
     grid = image_grid(np.stack(_add_captions(panels, columns)), columns, scale=1, gap=8)
     return _save_figure(_paste(grid, grid.shape[1]), path)
 
@@ -190,10 +192,8 @@ class Picture:
         elif isinstance(picture, np.ndarray):
             self.kind, self.content = "image/png", png_bytes(picture)
         else:
-            self.kind, self.content = (
-                f"image/{Path(picture).suffix[1:]}",
-                Path(picture).read_bytes(),
-            )
+            path = Path(picture)
+            self.kind, self.content = f"image/{path.suffix[1:]}", path.read_bytes()
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         """Return the output's data and metadata, as Jupyter asks for them."""
@@ -452,9 +452,7 @@ class Run:
         self.samples = self.output_dir / "generated_samples" / name
         self.checkpoints = self.output_dir / "training_checkpoints" / name
         self.history_file = self.output_dir / "training_history" / f"{name}.json"
-        # A smoke run or a fresh one, which have folders of their own, have backups of their own.
-        label = "_".join(filter(None, (self.output_dir.name, name)))
-        self.backup = Path(backup_dir).expanduser() / f"{label}.zip" if backup_dir else None
+        self.backup = backup.place(backup_dir, output_dir, f"{name}.zip") if backup_dir else None
 
     def sample(self, epoch: int) -> Path:
         """Return where the picture of an epoch is."""
@@ -482,8 +480,7 @@ class Run:
     @property
     def frames(self) -> dict[str, Path]:
         """The pictures of all epochs, but for lost ones, by caption, as `make_gif` takes them."""
-        epochs = (int(record["epoch"]) for record in self.history)
-        frames = {f"epoch {epoch}": self.sample(epoch) for epoch in epochs}
+        frames = {f"epoch {k}": self.sample(k) for k in range(1, len(self.history) + 1)}
         return {caption: path for caption, path in frames.items() if path.exists()}
 
     def restore(self, gan: GAN) -> int:
@@ -535,7 +532,7 @@ class Run:
                 files.require_folder(
                     self.backup.parent, "BACKUP_DIR", checkpoints.KEPT * checkpoint
                 )
-            devices.require_same_epoch(tf.distribute.get_strategy(), gan.epoch)
+            devices.require_same_epoch(gan.epoch)
             training.print_history()
             try:
                 yield training

@@ -12,6 +12,17 @@ from dcgan.checkpoints import epochs_among
 from dcgan.files import atomic_path
 
 
+def place(backup_dir: str | Path, output_dir: str | Path, name: str) -> Path:
+    """Return where a file of a run is backed up: each folder of runs has names of its own."""
+    return Path(backup_dir).expanduser() / f"{prefix(output_dir)}{name}"
+
+
+def prefix(output_dir: str | Path) -> str:
+    """Return what the names of all backups from a folder begin with."""
+    label = Path(output_dir).expanduser().name
+    return f"{label}_" if label else ""
+
+
 def write_zip(path: Path, folder: Path, parts: Iterable[Path]) -> None:
     """Pack files, or the files of folders, below a folder into a zip, whole or not at all.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dcgan import backup
 from dcgan.dataset import DataSet, load_data
 from dcgan.devices import choose_precision
 from dcgan.files import atomic_path, read_arrays, require_folder
@@ -30,9 +31,10 @@ Build = Callable[[str, int], keras.Model]
 def build_classifier(dtype: str, classes: int) -> keras.Model:
     """Build a classifier of images (N, side, side, 3) in [-1, 1]; `dtype` is a Keras dtype policy.
 
-    Six blocks of 3 x 3 convolution, batch normalisation and ReLU with three poolings, after the
-    third a residual pair (He et al., "Deep Residual Learning for Image Recognition", 2016). The two
-    outputs are float32: features (N, FEATURES), averages of the last maps, and logits (N, classes).
+    Seven blocks of 3 x 3 convolution, batch normalisation and ReLU with three poolings, the fourth
+    and fifth block a residual pair (He et al., "Deep Residual Learning for Image Recognition",
+    2016). The two outputs are float32: features (N, FEATURES), averages of the last maps, and
+    logits (N, classes).
     """
 
     def block(x: Any, channels: int) -> Any:
@@ -184,14 +186,15 @@ def train_classifier(
     return Classifier(model, accuracy, reference)
 
 
-def _restore_unfinished(path: Path, variables: list[tf.Variable]) -> int:
+def _restore_unfinished(path: Path, variables: list[keras.Variable]) -> int:
     """Restore the state of a training that was broken off, and return its number of epochs."""
     try:
         arrays = read_arrays(path)
-        values = [arrays[f"arr_{k}"] for k in range(len(variables))]
-        epoch = int(arrays["epoch"])
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+        epoch = int(arrays.pop("epoch"))
+        for number, variable in enumerate(variables):
+            variable.assign(arrays.pop(f"arr_{number}"))
+        if arrays:
+            raise ValueError("it holds more than this network")
     except (ValueError, KeyError, TypeError) as error:
         raise RuntimeError(
             f"{path} is damaged or of another network: delete it, and this training starts over."
@@ -275,8 +278,7 @@ def restore_or_train_classifier(
     fast = fast and not shipped
     places = {path: "the current folder" if shipped else "OUTPUT_DIR"}
     if backup_dir and not shipped:
-        label = Path(output_dir).name
-        places[Path(backup_dir).expanduser() / f"{label}_{name}.npz"] = "BACKUP_DIR"
+        places[backup.place(backup_dir, output_dir, f"{name}.npz")] = "BACKUP_DIR"
     count, unfinished = len(data.x_train), None
     trained_on = data.in_words + (" in a fast run" if fast else "")
     if found := [place for place in places if place.exists()]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dcgan import backup, checkpoints
+from dcgan.data import KNOWN
 from dcgan.dataset import DataSet
 
 
@@ -26,7 +27,7 @@ def choose_output_dir(parameters: Mapping[str, Any], data: DataSet) -> Path:
     source = Path(data.source).expanduser()
     for setting, place in (("OUTPUT_DIR", folder), ("BACKUP_DIR", parameters["BACKUP_DIR"])):
         inside = place and Path(place).expanduser().resolve().is_relative_to(source.resolve())
-        if source.is_dir() and inside:
+        if data.source not in KNOWN and source.is_dir() and inside:
             raise ValueError(f"{place} is within the data: choose another {setting}")
     return folder
 
@@ -72,7 +73,7 @@ def _find_runs(folder: Path, backups: list[Path]) -> dict[str, tuple[bytes, int]
             settings = place / "settings.json"
             runs[place.name] = settings.read_bytes() if settings.exists() else b"", epochs[0]
     for path in backups:
-        if match := re.fullmatch(rf"{re.escape(folder.name)}_([\w-]+)\.zip", path.name):
+        if match := re.fullmatch(rf"{re.escape(backup.prefix(folder))}([\w-]+)\.zip", path.name):
             # One that cannot be read may be another folder's; else the training will say so.
             with contextlib.suppress(RuntimeError):
                 contents, epoch = backup.read_run(path, match[1])
@@ -93,13 +94,13 @@ def _lack_epochs(runs: Collection[tuple[bytes, int]], parameters: Mapping[str, A
         if name == "TRAIN_IMAGES" and isinstance(value, int) and own is not None:
             return value <= own  # there may be fewer, which is known once they are loaded
         own = list(own) if isinstance(own, tuple) else own  # JSON has lists
-        return without_folder(own) == without_folder(value)
+        return _without_folder(own) == _without_folder(value)
 
     same = all(fits(name, value) for name, value in stored)
     return same and any(epoch < parameters["EPOCHS"] for _, epoch in runs)
 
 
-def without_folder(value: Any) -> Any:
+def _without_folder(value: Any) -> Any:
     """Return the last part of a path, whose folder may have moved, and all else as it is."""
     return Path(value).name if isinstance(value, str) else value
 
@@ -110,5 +111,5 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name} = {a!r:.80} (here {b!r:.80})"
         for name, a, b in pairs
-        if without_folder(a) != without_folder(b)
+        if _without_folder(a) != _without_folder(b)
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_runs import OTHER_PICTURES
 
-from dcgan import classifier as room
+from dcgan import classifier as module
 from dcgan.data import cifar10_cache_path, draw_stand_in_images, load_cifar10
 from dcgan.dataset import DataSet, find_data, without_images
 from dcgan.metrics import feature_statistics, frechet_distance
@@ -20,12 +20,12 @@ NEEDS_DATA = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def shipped() -> room.Classifier:
+def shipped() -> module.Classifier:
     """The classifier of the repository."""
-    return room.load_classifier(SHIPPED)
+    return module.load_classifier(SHIPPED)
 
 
-def test_the_shipped_classifier_is_small_and_good(shipped: room.Classifier) -> None:
+def test_the_shipped_classifier_is_small_and_good(shipped: module.Classifier) -> None:
     assert SHIPPED.stat().st_size < 3_000_000
     assert shipped.accuracy >= 0.9
     assert shipped.reference.count == 50_000
@@ -33,7 +33,7 @@ def test_the_shipped_classifier_is_small_and_good(shipped: room.Classifier) -> N
 
 
 @NEEDS_DATA
-def test_it_is_as_accurate_as_it_says(shipped: room.Classifier) -> None:
+def test_it_is_as_accurate_as_it_says(shipped: module.Classifier) -> None:
     _, (images, labels) = load_cifar10()
     predictions = shipped.predict(images[:2000])
     accuracy = np.mean(predictions.classes == labels[:2000])
@@ -44,10 +44,10 @@ def test_it_is_as_accurate_as_it_says(shipped: room.Classifier) -> None:
 
 
 def test_predictions_are_features_and_probabilities(
-    shipped: room.Classifier, pixels: np.ndarray
+    shipped: module.Classifier, pixels: np.ndarray
 ) -> None:
     predictions = shipped.predict(pixels, batch_size=4)
-    assert predictions.features.shape == (6, room.FEATURES)
+    assert predictions.features.shape == (6, module.FEATURES)
     assert predictions.probabilities.sum(axis=1) == pytest.approx(np.ones(6), abs=1e-5)
     together = shipped.predict(pixels)
     assert np.allclose(predictions.features, together.features, atol=1e-4)
@@ -56,7 +56,7 @@ def test_predictions_are_features_and_probabilities(
 
 
 def test_grey_images_are_taken_as_coloured_ones(
-    shipped: room.Classifier, pixels: np.ndarray
+    shipped: module.Classifier, pixels: np.ndarray
 ) -> None:
     grey = pixels[..., :1]
     predictions = shipped.predict(grey), shipped.predict(grey.repeat(3, axis=-1))
@@ -66,7 +66,7 @@ def test_grey_images_are_taken_as_coloured_ones(
 @pytest.mark.parametrize(
     "images", [np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 32, 32, 3), int)]
 )
-def test_what_is_no_image_is_refused(shipped: room.Classifier, images: np.ndarray) -> None:
+def test_what_is_no_image_is_refused(shipped: module.Classifier, images: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"8 x 8 pixels or more|must be uint8"):
         shipped.predict(images)
 
@@ -83,7 +83,7 @@ def test_labelled_data_have_a_classifier_of_their_own_which_is_kept_with_the_run
     tmp_path: Path, capsys: pytest.CaptureFixture, count: int, channels: int, classes: int
 ) -> None:
     data, folder = discs(count, channels, classes), tmp_path / "a [1]"
-    trained = room.restore_or_train_classifier("classifier", data, folder, fast=True)
+    trained = module.restore_or_train_classifier("classifier", data, folder, fast=True)
     output = capsys.readouterr().out
     assert all(f"Epoch {epoch}/3" in output for epoch in (1, 2, 3))
     predictions = trained.predict(data.x_test)
@@ -94,7 +94,7 @@ def test_labelled_data_have_a_classifier_of_their_own_which_is_kept_with_the_run
 
     # The images are not needed any more, but other ones are not taken for these.
     described = without_images(data.source, data.image_shape, data.class_names)
-    restored = room.restore_or_train_classifier("classifier", described, folder)
+    restored = module.restore_or_train_classifier("classifier", described, folder)
     assert restored.accuracy == trained.accuracy
     assert np.array_equal(restored.predict(data.x_test).features, predictions.features)
     assert np.array_equal(restored.reference.covariance, trained.reference.covariance)
@@ -102,27 +102,27 @@ def test_labelled_data_have_a_classifier_of_their_own_which_is_kept_with_the_run
     message = rf"was trained on {count} images of discs \(20 x 20 x {channels}, classes 0, 1, .*\) "
     message += "in a fast run, and here are"
     with pytest.raises(RuntimeError, match=f"{message} {count - 8} images of"):
-        room.restore_or_train_classifier("classifier", other, folder)
+        module.restore_or_train_classifier("classifier", other, folder)
     with pytest.raises(RuntimeError, match=f"{message} {count} images of"):
-        room.restore_or_train_classifier("classifier", data, folder)
+        module.restore_or_train_classifier("classifier", data, folder)
     with pytest.raises(RuntimeError, match=r"classifier.npz is missing: bring it back"):
-        room.restore_or_train_classifier("classifier", described, tmp_path / "new")
+        module.restore_or_train_classifier("classifier", described, tmp_path / "new")
 
 
 def test_a_machine_that_is_gone_leaves_its_classifier_in_the_backup(tmp_path: Path) -> None:
     data, drive = discs(40, 1, 3), tmp_path / "drive"
     here, new = tmp_path / "a" / "run", tmp_path / "b" / "run"
-    trained = room.restore_or_train_classifier("classifier", data, here, True, drive)
-    fetched = room.restore_or_train_classifier("classifier", data, new, True, drive)
+    trained = module.restore_or_train_classifier("classifier", data, here, True, drive)
+    fetched = module.restore_or_train_classifier("classifier", data, new, True, drive)
     pair = [classifier.predict(data.x_test).features for classifier in (trained, fetched)]
     assert np.array_equal(*pair)
     kept = [folder / "training_checkpoints" / "classifier.npz" for folder in (here, new)]
     assert kept[0].read_bytes() == kept[1].read_bytes()
     # A backup that begins later is filled, and one of other images is named.
-    room.restore_or_train_classifier("classifier", data, here, True, tmp_path / "later")
+    module.restore_or_train_classifier("classifier", data, here, True, tmp_path / "later")
     assert (tmp_path / "later" / "run_classifier.npz").exists()
     with pytest.raises(RuntimeError, match=r"drive/run_classifier\.npz was trained on 40 images"):
-        room.restore_or_train_classifier(
+        module.restore_or_train_classifier(
             "classifier", discs(32, 1, 3), tmp_path / "c/run", True, drive
         )
     assert not (tmp_path / "c").exists()
@@ -131,13 +131,13 @@ def test_a_machine_that_is_gone_leaves_its_classifier_in_the_backup(tmp_path: Pa
 def test_a_training_that_was_broken_off_goes_on_from_the_backup(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(room, "LEAST_STEPS", 6)
-    monkeypatch.setattr(room, "KEEP_STEPS", 1)
+    monkeypatch.setattr(module, "LEAST_STEPS", 6)
+    monkeypatch.setattr(module, "KEEP_STEPS", 1)
     data, drive = discs(40, 1, 3), tmp_path / "drive"
 
-    def run(machine: str, **options: int) -> room.Classifier:
+    def run(machine: str, **options: int) -> module.Classifier:
         folder = tmp_path / machine / "run"
-        return room.restore_or_train_classifier(
+        return module.restore_or_train_classifier(
             "classifier", data, folder, backup_dir=drive, epochs=6, **options
         )
 
@@ -146,11 +146,11 @@ def test_a_training_that_was_broken_off_goes_on_from_the_backup(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        callback = room.keras.callbacks.LambdaCallback
+        callback = module.keras.callbacks.LambdaCallback
         patch.setattr(
-            room.keras.callbacks,
+            module.keras.callbacks,
             "LambdaCallback",
-            lambda **own: room.keras.callbacks.CallbackList(
+            lambda **own: module.keras.callbacks.CallbackList(
                 [callback(**own), callback(on_epoch_begin=break_off)]
             ),
         )
@@ -180,7 +180,7 @@ def test_a_run_on_other_images_is_named_before_the_training(tmp_path: Path, cont
     run.mkdir(parents=True)
     (run / "settings.json").write_text(content)
     with pytest.raises(RuntimeError, match=r"baseline is a run on other images than 40 images of"):
-        room.restore_or_train_classifier("classifier", discs(40, 1, 3), tmp_path, fast=True)
+        module.restore_or_train_classifier("classifier", discs(40, 1, 3), tmp_path, fast=True)
 
 
 @pytest.mark.parametrize(("count", "epochs"), [(130, 300), (1300, 30), (3000, 14)])
@@ -189,33 +189,33 @@ def test_few_images_are_shown_more_often(
 ) -> None:
     trained = []
     monkeypatch.setattr(
-        room.keras.Model, "fit", lambda *_, epochs, **options: trained.append(epochs)
+        module.keras.Model, "fit", lambda *_, epochs, **options: trained.append(epochs)
     )
-    room.train_classifier(discs(count, 1, 2))
+    module.train_classifier(discs(count, 1, 2))
     assert trained == [epochs]
 
 
 def test_a_file_that_cannot_be_written_is_named_before_the_training(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RuntimeError, match=r"Cannot write to .*file.*: .* Set OUTPUT_DIR to"):
-        room.restore_or_train_classifier("classifier", discs(40, 1, 3), tmp_path / "file")
+        module.restore_or_train_classifier("classifier", discs(40, 1, 3), tmp_path / "file")
     with pytest.raises(RuntimeError, match=r"Cannot write to .*file.*: .* Set BACKUP_DIR to"):
-        room.restore_or_train_classifier(
+        module.restore_or_train_classifier(
             "classifier", discs(40, 1, 3), tmp_path, backup_dir=tmp_path / "file"
         )
 
 
 def test_data_without_labels_are_seen_by_the_shipped_classifier(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shipped: room.Classifier
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shipped: module.Classifier
 ) -> None:
     monkeypatch.chdir(ROOT)
     data = discs(30, 1, 1)
-    own = room.restore_or_train_classifier("classifier", data, tmp_path)
+    own = module.restore_or_train_classifier("classifier", data, tmp_path)
     expected = feature_statistics(shipped.predict(data.x_train).features)
     assert own.reference.count == 30
     assert np.allclose(own.reference.mean, expected.mean)
     assert not any(tmp_path.iterdir())
-    cifar10 = room.restore_or_train_classifier("classifier", find_data("cifar10"), tmp_path)
+    cifar10 = module.restore_or_train_classifier("classifier", find_data("cifar10"), tmp_path)
     assert np.array_equal(cifar10.reference.mean, shipped.reference.mean)
 
 
@@ -236,5 +236,5 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
     before = path.read_bytes()
     message = r"file\.npz is damaged or of another network \(.*Move it away to train"
     with pytest.raises(RuntimeError, match=message):
-        room.load_classifier(path)
+        module.load_classifier(path)
     assert path.read_bytes() == before

@@ -1,5 +1,6 @@
 """Where runs keep their files: FROM_SCRATCH, FAST, OUTPUT_DIR and BACKUP_DIR together."""
 
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,14 @@ def test_backups_of_folders_with_longer_names_do_not_count(tmp_path: Path) -> No
     assert fresh(BACKUP_DIR=drive, OUTPUT_DIR="mine") == "mine"
 
 
+def test_a_backup_of_the_current_folder_counts(machine: Path) -> None:
+    drive = machine / "drive"
+    train(".", 3, backup_dir=drive)
+    shutil.rmtree(machine / "training_checkpoints")
+    with pytest.raises(ValueError, match="or its backup holds a run that is finished"):
+        fresh(BACKUP_DIR=drive, OUTPUT_DIR=".")
+
+
 @pytest.mark.parametrize(
     ("source", "name"),
     [("~/my pictures/", "my pictures"), ("a [1].npz", "a [1]"), ("fashion_mnist",) * 2],
@@ -204,6 +213,9 @@ def test_no_run_lies_within_its_own_data(machine: Path) -> None:
         with pytest.raises(ValueError, match=r"flowers.* is within the data: choose another"):
             choose(data, **wanted)
     assert choose(data, OUTPUT_DIR="runs/flowers_out") == "runs/flowers_out"
+    (machine / "cifar10").mkdir()  # no data: the name is that of a known data set
+    known = without_images("cifar10", (32, 32, 3), ["a"])
+    assert choose(known, OUTPUT_DIR="cifar10/out") == "cifar10/out"
 
 
 @pytest.mark.parametrize(
