@@ -46,9 +46,8 @@ def save(gan: GAN, folder: Path, epoch: int) -> None:
         ) from error
     for old in saved_epochs(folder)[KEPT:]:
         (folder / f"epoch-{old}.index").unlink()  # first: without it the rest is no checkpoint
-        for path in folder.iterdir():
-            if path.name.startswith(f"epoch-{old}.data-"):
-                path.unlink()
+        for path in folder.glob(f"epoch-{old}.data-*"):
+            path.unlink()
 
 
 def reason_of(error: Exception) -> str:
@@ -104,6 +103,5 @@ def _restore_all(gan: GAN, path: str, folder: Path) -> None:
 
 def _remove_unfinished(folder: Path) -> None:
     """Delete what TensorFlow leaves of a checkpoint whose writing was broken off."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name.endswith("_temp"):
-            shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob("*_temp"):
+        shutil.rmtree(path, ignore_errors=True)

@@ -13,7 +13,7 @@ from dcgan.files import read_arrays
 from dcgan.picture_folder import find_classes, read_pictures, shuffle
 from dcgan.pixels import as_array
 
-# Sides that the networks halve and double between the images and maps of 3 to 8 pixels.
+# Sides that the networks halve and double between the images and maps of 3 to 7 pixels.
 SIDES = sorted({smallest * 2**k for smallest in (5, 6, 7, 8) for k in range(2, 6)})
 MOST_CLASSES = 10_000  # of an .npz file: labels above are no classes
 DEFAULT_SIDE = 32  # of the pictures of a folder
@@ -258,6 +258,6 @@ def check_side(side: Any, name: str) -> None:
         whole = isinstance(side, int | np.integer)
         nearest = sorted(SIDES, key=lambda possible: abs(possible - side))[:2] if whole else SIDES
         raise ValueError(
-            f"{name} must be 5, 6, 7 or 8 times a power of two, got {side!r}; possible are "
+            f"{name} must be 5, 6, 7 or 8 times 4, 8, 16 or 32, got {side!r}; possible are "
             f"{', '.join(map(str, sorted(nearest)))}"
         )

@@ -80,8 +80,9 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_type == "chief" or (not has_chief and resolver.task_id == 0)
 
 
-def require_same_epoch(strategy: tf.distribute.Strategy, epoch: tf.Variable) -> None:
+def require_same_epoch(epoch: tf.Variable) -> None:
     """Raise RuntimeError unless all workers of a cluster start from the same epoch."""
+    strategy = tf.distribute.get_strategy()
 
     @tf.function
     def add_up() -> tf.Tensor:

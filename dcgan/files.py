@@ -87,7 +87,7 @@ def _remove_abandoned(path: Path) -> None:
         if match := name.fullmatch(other.name):
             try:
                 os.kill(int(match[1]), 0)  # asks whether it exists
-            except ProcessLookupError:
+            except (ProcessLookupError, OverflowError):
                 _delete(other)
             except PermissionError:  # it does, and is somebody else's
                 pass

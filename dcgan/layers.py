@@ -168,9 +168,9 @@ class Dropout(keras.layers.Dropout):
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Zero a share `rate` of the values and enlarge the others, in training only."""
-        if self.noise_shape is not None:
-            return super().call(inputs, training=training)
         dropped = round(self.rate * 256)
+        if self.noise_shape is not None or dropped == 256:
+            return super().call(inputs, training=training)
         if not training or not dropped:
             return inputs
         context = tf.distribute.get_replica_context()

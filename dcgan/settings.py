@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -24,7 +25,7 @@ def number(words: str, fits: Callable[[Real], bool]) -> Rule:
     """A finite number that fits."""
     return (
         f"a number {words}",
-        lambda value: _is_a(Real, value) and abs(value) < math.inf and fits(value),
+        lambda value: _is_a(Real, value) and abs(value) <= sys.float_info.max and fits(value),
     )
 
 
@@ -41,15 +42,24 @@ def _is_a(kind: type, value: Any) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
+def _expand(value: Any) -> Path | None:
+    """Return the path that a value names; None if it is no name, or of a user who is unknown."""
+    try:
+        return Path(value).expanduser() if isinstance(value, str | Path) and value else None
+    except RuntimeError:
+        return None
+
+
 def _is_folder_or_empty(value: Any) -> bool:
     """Say whether a value may name a folder, which need not exist."""
-    text = isinstance(value, str | Path)
-    return value is None or (text and not Path(value).expanduser().is_file())
+    empty = value is None or (isinstance(value, str) and not value)
+    path = _expand(value)
+    return empty or (path is not None and not path.is_file())
 
 
 def _is_data(value: Any) -> bool:
     """Say whether a value names a data set, or a folder or file that exists."""
-    path = Path(value).expanduser() if isinstance(value, str | Path) and value else None
+    path = _expand(value)
     own = path and (path.is_dir() or (path.is_file() and path.suffix == ".npz"))
     return bool(own) or (isinstance(value, str) and value in KNOWN)
 

@@ -30,6 +30,11 @@ import judge
 import numpy as np
 from command import NO, YES, Options, one_sentence, write_table
 from notebook import ROOT, run_cells
+from trained import read_settings
+
+import dcgan_utils as utils
+from dcgan import files
+from dcgan.quiet import tf
 
 HERE = Path(__file__).parent
 TAGS = ("setup", "parameters", "data", "definitions", "variant:baseline", "variant:improved")
@@ -65,7 +70,7 @@ def fit_minutes(experiment: ModuleType, minutes: int, choices: Row, parameters: 
     for number in range(5 + TIMED_STEPS):
         if number == 5:  # the first ones are slow
             start = time.perf_counter()
-        step(*batch)
+        float(step(*batch)["g_loss"])  # waits for a GPU
     seconds = (time.perf_counter() - start) / TIMED_STEPS
     steps = lesson.TRAIN_IMAGES // lesson.BATCH_SIZE
     epochs = max(1, int(60 * minutes / (seconds * steps)))
@@ -84,14 +89,11 @@ def train_row(
     parameters |= {key: value for key, value in options.items() if key.isupper()}
     choices = {key: value for key, value in options.items() if not key.isupper()}
     minutes = choices.pop("minutes", None)
-    settings = folder / "training_checkpoints" / name / "settings.json"
     if fast:
         parameters["EPOCHS"] = 1
     elif minutes:
-        if settings.exists():  # a row that was broken off goes on with its budget
-            budget = json.loads(settings.read_text(encoding="utf-8"))
-        else:
-            budget = fit_minutes(experiment, minutes, choices, parameters)
+        budget = read_settings(folder, name)  # a row that was broken off goes on with its own
+        budget = budget or fit_minutes(experiment, minutes, choices, parameters)
         parameters |= {key: budget[key] for key in BUDGET}
     lesson = SimpleNamespace(**run_cells(*TAGS, **parameters))
 
@@ -126,8 +128,6 @@ def load_rows(file: Path) -> dict[str, Row]:
 
 def save_rows(file: Path, rows: dict[str, Row]) -> None:
     """Add rows to a table, or scores to its rows; another process may have added some, too."""
-    from dcgan import files
-
     known = load_rows(file)
     known |= {title: known.get(title, {}) | row for title, row in rows.items()}
     with files.atomic_path(file) as temporary:
@@ -156,8 +156,6 @@ def judge_rows(file: Path, folder: Path) -> None:
 
 def draw_strips(rows: dict[str, Row], strips: Path) -> None:
     """Draw the strips of all rows, their names at the left, as one picture beside their folder."""
-    import dcgan_utils as utils
-
     named = {
         name: strips / f"{file_name(name)}.png"
         for row in rows.values()
@@ -171,8 +169,6 @@ def draw_strips(rows: dict[str, Row], strips: Path) -> None:
 
 def write_results(experiment: ModuleType, file: Path, strips: Path) -> str:
     """Draw the pictures of a table, and return it in Markdown with links to them."""
-    import dcgan_utils as utils
-
     rows, plot = load_rows(file), file.with_suffix(".png")
     draw_strips(rows, strips)
     if hasattr(experiment, "draw"):
@@ -199,9 +195,6 @@ def run_experiment(name: str, fast: bool = False) -> str:
     independent judge and the README. Raises ValueError if there is no experiment of this name.
     """
     experiment = importlib.import_module(name)
-    from dcgan import files
-    from dcgan.quiet import tf
-
     tf.get_logger().setLevel("ERROR")  # or it takes the rows for one function, compiled too often
     base, folder = ROOT, ROOT / "runs" / "experiments" / name
     if fast:

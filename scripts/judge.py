@@ -44,7 +44,7 @@ def run_script(*command: str | Path) -> None:
 def find_runs(folder: Path, wanted: list[str]) -> list[str]:
     """Return the wanted variants that were trained in a folder; ValueError if there is none."""
     checkpoints = folder / "training_checkpoints"
-    found = [name for name in wanted if any((checkpoints / name).glob("*.index"))]
+    found = [name for name in wanted if any((checkpoints / name).glob("epoch-[1-9]*.index"))]
     if not found:
         raise ValueError(f"no checkpoint of {' or '.join(wanted)} in {checkpoints}: make train")
     return found

@@ -20,11 +20,6 @@ def code_cells() -> list[tuple[str, list[str]]]:
     return [(c.source, c.metadata.get("tags", [])) for c in cells if c.cell_type == "code"]
 
 
-def tagged_cells(*tags: str) -> list[str]:
-    """Return the sources of the code cells that carry one of the tags, in the notebook's order."""
-    return [source for source, its_tags in code_cells() if not {*tags}.isdisjoint(its_tags)]
-
-
 def run_cells(
     *tags: str, namespace: dict[str, Any] | None = None, **parameters: Any
 ) -> dict[str, Any]:
@@ -36,14 +31,15 @@ def run_cells(
     """
     os.chdir(ROOT)
     namespace = {"__name__": NOTEBOOK.stem} if namespace is None else namespace
-    parameter_cells = tagged_cells("parameters")
     with mock.patch("IPython.display.display", return_value=None):
-        for source in tagged_cells(*tags):
+        for source, its_tags in code_cells():
+            if {*tags}.isdisjoint(its_tags):
+                continue
             name = f"<{NOTEBOOK.name}: {source.splitlines()[0]} ({hash(source):x})>"
             # Tracebacks and TensorFlow's AutoGraph look a function's source up here.
             linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
             exec(compile(source, name, "exec"), namespace)
-            if source in parameter_cells:
+            if "parameters" in its_tags:
                 if unknown := sorted(parameters.keys() - namespace.keys()):
                     raise ValueError(f"the notebook has no parameter {', '.join(unknown)}")
                 namespace.update(parameters)
@@ -53,4 +49,6 @@ def run_cells(
 def variants() -> list[str]:
     """Return the names of the models that the notebook trains: cells tagged `variant:NAME`."""
     tags = (tag for _, its_tags in code_cells() for tag in its_tags)
-    return list(dict.fromkeys(tag[8:] for tag in tags if tag.startswith("variant:")))
+    return list(
+        dict.fromkeys(tag.removeprefix("variant:") for tag in tags if tag.startswith("variant:"))
+    )

@@ -30,7 +30,7 @@ def choose_out(text: str) -> Path:
     return path
 
 
-def read_settings(output_dir: str | None, variant: str) -> dict[str, Any]:
+def read_settings(output_dir: str | Path | None, variant: str) -> dict[str, Any]:
     """Return the parameters that a run was trained with; none if they cannot be read."""
     file = Path(output_dir or ROOT, "training_checkpoints", variant, "settings.json")
     try:

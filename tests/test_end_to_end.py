@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import papermill
 import pytest
-from notebook import tagged_cells
+from notebook import code_cells
 
 import dcgan_utils as utils
 from dcgan.data import cifar10_cache_path, load_cifar10
@@ -78,7 +78,8 @@ def run_setup_cell(
     folder: Path, times: int, published: str = "", branch: str = "", **environment: str
 ) -> subprocess.CompletedProcess:
     """Run the cell that looks for dcgan_utils.py in a folder, as Colab would."""
-    cell = re.sub(r'REPOSITORY = ".*"', f'REPOSITORY = "{published}"', tagged_cells("setup")[0])
+    cell, _ = code_cells()[0]
+    cell = re.sub(r'REPOSITORY = ".*"', f'REPOSITORY = "{published}"', cell)
     cell = re.sub(r'BRANCH = ".*"', f'BRANCH = "{branch}"', cell)
     imports = "import dcgan.data, dcgan_utils\nprint(dcgan.data.__file__)"
     return subprocess.run(

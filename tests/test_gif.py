@@ -63,7 +63,7 @@ def test_gif_refuses_bad_frames(pixels: np.ndarray, tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             utils.make_gif(frames, gif)
-    for durations in ({"frame_ms": 5}, {"frame_ms": 99.5}, {"hold_ms": 100}):
+    for durations in ({"frame_ms": 5}, {"frame_ms": 99.5}, {"hold_ms": 100}, {"hold_ms": 700_000}):
         with pytest.raises(ValueError, match=next(iter(durations))):
             utils.make_gif({"a": small}, gif, **durations)
     assert not gif.exists()

@@ -296,6 +296,9 @@ def test_wrong_use(run_judge: Callable[..., None], tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"^make judge: argument --variant: invalid choice"):
         run_judge("--variant", "best")
     empty = str(tmp_path / "empty")
+    begun = tmp_path / "empty" / "training_checkpoints" / "improved"
+    begun.mkdir(parents=True)
+    (begun / "epoch-0.index").touch()  # broken off in its first epoch
     with pytest.raises(SystemExit, match=r"^make judge: no checkpoint of improved in .*make train"):
         run_judge("--variant", "improved", "--output-dir", empty)
     with pytest.raises(SystemExit, match=r"^make judge: no checkpoint of baseline or improved in"):

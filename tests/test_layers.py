@@ -154,6 +154,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
     assert (first != second).any()
     assert (layer(ones, training=False).numpy() == 1).all()
     assert (layers.Dropout(0.0)(ones, training=True).numpy() == 1).all()
+    assert (layers.Dropout(0.999)(ones, training=True).numpy() == 0).mean() > 0.99
     again = layers.Dropout(0.25, seed=1)
     assert (again(ones, training=True).numpy() == first).all()
 
