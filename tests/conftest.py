@@ -64,7 +64,7 @@ def pytest_terminal_summary(terminalreporter: object) -> None:
     if not rows:
         return
     terminalreporter.section("what it survives")
-    lines = ["| fault | how it was tried | times | result |", "|---|---|---|---|"]
+    lines = ["| fault | how it was tried | tries | result |", "|---|---|---|---|"]
     for (fault, how), (passed, failed) in sorted(rows.items()):
         result = f"{failed} failed" if failed else "survived"
         lines.append(f"| {fault} | {how} | {passed + failed} | {result} |")

@@ -1,45 +1,28 @@
 """Bad pictures: whatever a helper is given, it returns a result or a ValueError of ours."""
 
 import struct
-import traceback
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
-from test_fuzz_arrays import any_input, any_number, survives_arrays
+from test_fuzz_arrays import (
+    EXAMPLES,
+    any_input,
+    any_number,
+    fuzzed,
+    result_or_error,
+    survives_arrays,
+)
 from test_pictures import StandIn
 
 import dcgan_utils as utils
 from dcgan.pictures import png_bytes, read_picture, save_png
-
-EXAMPLES = 300
-fuzzed = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-OURS = Path(utils.__file__).resolve().parent
-
-
-def result_or_error(call: Callable[[], Any], names: str = "") -> Any:
-    """Return what a call returns, or None for a ValueError that the project raised itself."""
-    try:
-        return call()
-    except ValueError as error:
-        problem = error
-    last = Path(traceback.extract_tb(problem.__traceback__)[-1].filename).resolve()
-    assert last.parent in (OURS, OURS / "dcgan"), f"raised in {last}: {problem}"
-    assert len(str(problem)) > 10
-    assert names in str(problem)
-    return None
 
 
 def is_picture(value: Any) -> bool:

@@ -43,11 +43,6 @@ def improved_step(names: SimpleNamespace, gan: GAN) -> functools.partial:
     return compile_step(names.improved_train_step, gan, names.LATENT_DIM, names.SEED)
 
 
-def weights(model: keras.Model) -> list[np.ndarray]:
-    """Copy all weights."""
-    return [weight.numpy() for weight in model.weights]
-
-
 def test_hinge_losses_at_known_logits(names: SimpleNamespace) -> None:
     real, fake = tf.constant([[2.0, 0.5], [-1.0, 0.0]]), tf.constant([[-3.0, 0.0], [1.0, -0.5]])
     g_loss, d_loss = names.hinge_losses(real, fake)
@@ -177,14 +172,14 @@ def test_one_step_trains_the_heads_and_the_generator_but_not_the_feature_network
     names: SimpleNamespace,
 ) -> None:
     gan = small_gan(names)
-    network = weights(names.feature_maps)
-    generator, discriminator = weights(gan.generator), weights(gan.discriminator)
-    assert same(weights(gan.ema_generator), generator)
+    network = names.feature_maps.get_weights()
+    generator, discriminator = gan.generator.get_weights(), gan.discriminator.get_weights()
+    assert same(gan.ema_generator.get_weights(), generator)
     metrics = improved_step(names, gan)(tf.constant(IMAGES), tf.constant(LABELS))
     assert all(np.isfinite(float(value)) for value in metrics.values())
-    assert same(weights(names.feature_maps), network)
+    assert same(names.feature_maps.get_weights(), network)
     for part in (gan.generator, gan.ema_generator):
-        assert not same(weights(part), generator)
+        assert not same(part.get_weights(), generator)
     heads = zip(discriminator, gan.discriminator.weights, strict=True)
     assert not any(np.array_equal(old, weight) for old, weight in heads)
 
@@ -232,6 +227,6 @@ def test_a_run_with_averaged_weights_is_restored(names: SimpleNamespace, tmp_pat
     assert utils.read_picture(run.sample(1)).shape == (4 * 66 + 2, 10 * 66 + 2, 3)
     assert names.train(second, run, improved_step(names, second), images, labels, 1) == history
     for name in ("generator", "ema_generator", "discriminator"):
-        assert same(weights(getattr(first, name)), weights(getattr(second, name)))
-    assert not same(weights(second.ema_generator), weights(second.generator))
+        assert same(getattr(first, name).get_weights(), getattr(second, name).get_weights())
+    assert not same(second.ema_generator.get_weights(), second.generator.get_weights())
     assert int(second.step) == 2

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from jupyter_client.manager import start_new_kernel
+from small_runs import without_timings
 
 import dcgan_utils as utils
 from dcgan.data import cifar10_cache_path, draw_stand_in_images
@@ -75,14 +76,7 @@ def checkpoint_values(run: utils.Run, epoch: int) -> dict[str, np.ndarray]:
 
 def assert_same_run(first: utils.Run, second: utils.Run, epochs: int) -> None:
     """Compare two runs bit by bit: all numbers but times, all variables, all pictures."""
-    timings = ("seconds", "images_per_second")
-    histories = [
-        [
-            {key: value for key, value in record.items() if key not in timings}
-            for record in run.history
-        ]
-        for run in (first, second)
-    ]
+    histories = [without_timings(run.history) for run in (first, second)]
     assert len(histories[0]) == epochs
     assert histories[0] == histories[1]
     values = [checkpoint_values(run, epochs) for run in (first, second)]
