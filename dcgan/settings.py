@@ -2,7 +2,6 @@
 
 import math
 import os
-import sys
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
@@ -23,10 +22,7 @@ def whole(low: int, high: float = math.inf) -> Rule:
 
 def number(words: str, fits: Callable[[Real], bool]) -> Rule:
     """A finite number that fits."""
-    return (
-        f"a number {words}",
-        lambda value: _is_a(Real, value) and abs(value) <= sys.float_info.max and fits(value),
-    )
+    return f"a number {words}", lambda value: _is_finite(value) and fits(value)
 
 
 def one_of(*choices: Any) -> Rule:
@@ -40,6 +36,14 @@ def one_of(*choices: Any) -> Rule:
 def _is_a(kind: type, value: Any) -> bool:
     """Say whether a value is a number of a kind; True and False are none."""
     return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    """Say whether a value is a number that Python's floats can hold."""
+    try:
+        return _is_a(Real, value) and math.isfinite(value)
+    except OverflowError:  # a huge integer
+        return False
 
 
 def _expand(value: Any) -> Path | None:
