@@ -95,7 +95,7 @@ def run_setup_cell(
 def test_setup_cell_says_what_to_do_without_an_address(tmp_path: Path) -> None:
     done = run_setup_cell(tmp_path, 1)
     assert "dcgan_utils.py is not beside this notebook. Clone the repository" in done.stderr
-    assert "training_checkpoints/baseline (28), training_checkpoints/improved (123)." in done.stderr
+    assert "training_checkpoints/baseline (28), training_checkpoints/improved (138)." in done.stderr
     assert not any(tmp_path.iterdir())
 
 
