@@ -224,11 +224,12 @@ def _check_fashion(arrays: Arrays) -> None:
     """Raise ValueError unless these are 70,000 images of ten classes, each as often."""
     for name, count in (("train", 60_000), ("test", 10_000)):
         images, labels = (arrays.get(f"{kind}_{name}", np.empty(0)) for kind in "xy")
-        whole = images.dtype == labels.dtype == np.uint8 and images.shape == (
-            count,
-            *FASHION_MNIST_SHAPE,
-        )
-        if not whole or np.bincount(labels).tolist() != [count // 10] * 10:
+        pixels = images.dtype == np.uint8 and images.shape == (count, *FASHION_MNIST_SHAPE)
+        if (
+            not pixels
+            or labels.dtype != np.uint8
+            or np.bincount(labels).tolist() != [count // 10] * 10
+        ):
             raise ValueError(f"x_{name} and y_{name} are not those of Fashion-MNIST")
 
 
