@@ -259,7 +259,7 @@ def load_classifier(path: str | Path, build: Build = build_classifier) -> Classi
 def restore_or_train_classifier(
     name: str,
     data: DataSet,
-    output_dir: str | Path,
+    output_dir: str | Path = ".",
     fast: bool = False,
     backup_dir: str | Path | None = None,
     **options: Any,
