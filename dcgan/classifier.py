@@ -268,8 +268,8 @@ def restore_or_train_classifier(
 
     Labelled data have their own, trained with options of `train_classifier`, a `fast` one for three
     epochs. It is kept with the run in `output_dir` as training_checkpoints/NAME.npz, with a copy in
-    `backup_dir` if there is one. CIFAR-10 has those that come with the repository, which also see
-    features in data without labels. A training that was broken off goes on. Raises RuntimeError as
+    `backup_dir` if there is one. CIFAR-10 has those that come with the repository, and data without
+    labels borrow these. A training that was broken off goes on. Raises RuntimeError as
     for `load_classifier` and `train_classifier`, or if one has to be trained and there are no
     images.
     """

@@ -169,8 +169,8 @@ def load_data(
         )
     if not data.labelled:
         print(
-            f"{data.name} has no labels: the improved variant learns no classes, and features are "
-            "those of networks that were trained on CIFAR-10."
+            f"{data.name} has no labels: the improved variant learns no classes, and the "
+            "classifier that measures is that of CIFAR-10."
         )
     return data
 

@@ -96,7 +96,10 @@ def test_a_run_on_a_folder_is_trained_and_sampled(tmp_path: Path) -> None:
     assert trained.returncode == 0, trained.stderr
     assert trained.stderr == ""
     assert "mine: 81 images for training and 9 for tests, of 3 classes: blue, g" in trained.stdout
-    assert (run / "training_checkpoints" / "classifier.npz").exists()
+    networks = {path.name for path in (run / "training_checkpoints").glob("*.npz")}
+    assert networks == {"classifier.npz"}  # the feature network is that of CIFAR-10
+    settings = json.loads((run / "training_checkpoints/improved/settings.json").read_text())
+    assert settings["CLASS_WEIGHT"] == 0
     assert read_picture(run / "generated_samples" / "improved" / "epoch_0001.png").shape[2] == 3
 
     shutil.rmtree(folder)
