@@ -269,9 +269,8 @@ def restore_or_train_classifier(
     Labelled data have their own, trained with options of `train_classifier`, a `fast` one for three
     epochs. It is kept with the run in `output_dir` as training_checkpoints/NAME.npz, with a copy in
     `backup_dir` if there is one. CIFAR-10 has those that come with the repository, and data without
-    labels borrow these. A training that was broken off goes on. Raises RuntimeError as
-    for `load_classifier` and `train_classifier`, or if one has to be trained and there are no
-    images.
+    labels borrow these. A training that was broken off goes on. Raises RuntimeError as for
+    `load_classifier` and `train_classifier`, or if one has to be trained and there are no images.
     """
     shipped = data.source == "cifar10" or not data.labelled
     path = Path("." if shipped else output_dir, "training_checkpoints", f"{name}.npz")
