@@ -2,10 +2,11 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping
-from numbers import Integral, Real
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from dcgan.data import KNOWN
 from dcgan.dataset import SIDES
@@ -17,10 +18,10 @@ Rule = tuple[str, Callable[[Any], bool]]  # what a value must be, in words and a
 def whole(low: int, high: float = math.inf) -> Rule:
     """A whole number from `low` to `high`, both included."""
     words = f"of at least {low}" if high == math.inf else f"from {low:,} to {high:,}"
-    return f"a whole number {words}", lambda value: _is_a(Integral, value) and low <= value <= high
+    return f"a whole number {words}", lambda value: _is_a(int, value) and low <= value <= high
 
 
-def number(words: str, fits: Callable[[Real], bool]) -> Rule:
+def number(words: str, fits: Callable[[float], bool]) -> Rule:
     """A finite number that fits."""
     return f"a number {words}", lambda value: _is_finite(value) and fits(value)
 
@@ -29,11 +30,11 @@ def one_of(*choices: Any) -> Rule:
     """One of several texts or numbers."""
     return (
         f"one of {', '.join(map(repr, choices))}",
-        lambda value: isinstance(value, str | Integral) and value in choices,
+        lambda value: isinstance(value, str | int) and value in choices,
     )
 
 
-def _is_a(kind: type, value: Any) -> bool:
+def _is_a(kind: Any, value: Any) -> bool:
     """Say whether a value is a number of a kind; True and False are none."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
@@ -41,7 +42,7 @@ def _is_a(kind: type, value: Any) -> bool:
 def _is_finite(value: Any) -> bool:
     """Say whether a value is a number that Python's floats can hold."""
     try:
-        return _is_a(Real, value) and math.isfinite(value)
+        return _is_a(int | float, value) and math.isfinite(value)
     except OverflowError:  # a huge integer
         return False
 
@@ -69,7 +70,7 @@ def _is_data(value: Any) -> bool:
 
 
 SWITCH = "True or False", lambda value: isinstance(value, bool)
-FOLDER = "the name of a folder, or empty", _is_folder_or_empty
+FOLDER = "the name of a folder that you may open, or empty", _is_folder_or_empty
 POSITIVE = number("above 0", lambda value: value > 0)
 NOT_NEGATIVE = number("of at least 0", lambda value: value >= 0)
 BELOW_ONE = number("of at least 0 and below 1", lambda value: 0 <= value < 1)
@@ -105,14 +106,29 @@ RULES: dict[str, Rule] = {
 }
 
 
-def check_settings(parameters: Mapping[str, Any]) -> None:
-    """Raise ValueError with a sentence for each of the notebook's parameters that is no use."""
+def _fits(value: Any, fits: Callable[[Any], bool]) -> bool:
+    """Say whether a value passes a test; a name that the file system refuses does not."""
+    try:
+        return fits(value)
+    except OSError:
+        return False
+
+
+def check_settings(parameters: MutableMapping[str, Any]) -> None:
+    """Raise ValueError with a sentence for each of the notebook's parameters that is no use.
+
+    Numbers of NumPy are replaced by Python's, which do not overflow.
+    """
+    numbers = {
+        k: v.item() for k, v in parameters.items() if k in RULES and isinstance(v, np.generic)
+    }
+    parameters.update(numbers)
     variable = os.environ.get("DCGAN_FAST", "")
     values = {"the environment variable DCGAN_FAST": variable, **parameters}
     wrong = {
         name: f"{name} must be {words}, got {values.get(name)!r:.80}"
         for name, (words, fits) in RULES.items()
-        if not fits(values.get(name))
+        if not _fits(values.get(name), fits)
     }
     if wrong.keys().isdisjoint(("BATCH_SIZE", "TRAIN_IMAGES")):
         size, images = values["BATCH_SIZE"], values["TRAIN_IMAGES"]

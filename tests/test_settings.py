@@ -3,6 +3,7 @@
 import ast
 import os
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,11 @@ def test_every_parameter_of_the_notebook_has_a_rule() -> None:
         ("IMAGE_SIZE", [0, 31, 50, 512, 32.0, "32", None, True], "one of 20, 24, 28, 32, "),
         ("TRAIN_IMAGES", [0, -1, 1e3, None], "a whole number of at least 1"),
         ("SEED", [-1, 2**32, 0.5], "a whole number from 0 to 4,294,967,295"),
-        ("TRUNCATION", [0, 1.01, float("nan"), "1", None], "a number above 0 and at most 1"),
+        (
+            "TRUNCATION",
+            [0, 1.01, float("nan"), "1", None, Fraction(19, 20)],
+            "a number above 0 and at most 1",
+        ),
         ("GENERATOR_WIDTH", [0, 1, -64], "a whole number of at least 2"),
         *(
             (name, [0, -1, 0.5, False, "8"], "a whole number of at least 1")
@@ -71,7 +76,11 @@ def test_every_parameter_of_the_notebook_has_a_rule() -> None:
             for name in ("FAST", "FROM_SCRATCH", "DETERMINISTIC")
         ),
         *(
-            (name, [0, False, ["a"], __file__, "~nobody_here/a"], "the name of a folder, or empty")
+            (
+                name,
+                [0, False, ["a"], __file__, "~nobody_here/a", "a" * 300],
+                "the name of a folder that ",
+            )
             for name in ("OUTPUT_DIR", "BACKUP_DIR")
         ),
     ],
@@ -88,14 +97,16 @@ def test_a_value_that_cannot_be_used_is_named(name: str, values: list, sentence:
     [
         {"OUTPUT_DIR": None, "BACKUP_DIR": Path("drive")},
         {"OUTPUT_DIR": "~/a [v2] 한글", "BACKUP_DIR": None},
-        {"EPOCHS": np.int64(3), "DROPOUT": np.float32(0.5), "PENALTY": 0},
+        {"EPOCHS": np.int16(50), "DROPOUT": np.float32(0.5), "PENALTY": 0},
         {"DATA": Path(__file__).parent, "IMAGE_SIZE": np.int64(48), "TRAIN_IMAGES": 100},
         {"DATA": "fashion_mnist", "IMAGE_SIZE": 256, "TRAIN_IMAGES": 60_000},
         {"TRAIN_IMAGES": 256, "BATCH_SIZE": 256, "SEED": 2**32 - 1, "G_HALF_LIFE": 0.5},
     ],
 )
 def test_a_value_of_another_kind_that_can_be_used_is_taken(changes: dict[str, Any]) -> None:
-    check_settings(parameters(**changes))
+    namespace = parameters(**changes)
+    check_settings(namespace)
+    assert not any(isinstance(namespace[name], np.generic) for name in changes)
 
 
 @IMPOSSIBLE
