@@ -66,13 +66,9 @@ FOR_JUDGE = env -u OPENBLAS_CORETYPE MALLOC_TRIM_THRESHOLD_=4000000000 \
     MALLOC_MMAP_THRESHOLD_=4000000000
 
 judge: ready ## score runs by an independent network: VARIANT OUTPUT_DIR SAMPLES
-	$(PREPARE) .venv-judge/ready
 	@$(FOR_JUDGE) $(call SCRIPT,judge) $(VARIANT_HERE) $(call given,--samples,SAMPLES)
 
-# A fast try has too few samples for the judge.
 experiment: ready ## train and score one idea of experiments/: NAME FAST
-	$(if $(filter --fast='1' --fast='true' --fast='yes',$(call given,--fast,FAST)),, \
-	    $(PREPARE) .venv-judge/ready)
 	@$(call WITH_SCRIPTS,$(FOR_JUDGE)) experiments/runner.py $(call given,--name,NAME) \
 	    $(call given,--fast,FAST)
 
@@ -128,7 +124,8 @@ ready:
 	.venv/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
-# PyTorch stays apart: only a benchmark and the judge use it. So do Colab's versions.
+# PyTorch stays apart: only a benchmark and the judge, which asks for it when it has work to do, use
+# it. So do Colab's versions.
 .venv-torch/ready: benchmarks/torch_requirements.txt
 .venv-judge/ready: scripts/judge_requirements.txt
 .venv-colab/ready: tests/colab_requirements.txt

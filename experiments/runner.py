@@ -8,7 +8,7 @@ define
   notebook. `minutes` are a budget in place of epochs: steps are timed, and as many epochs are
   trained as fit, but at least one; the table says how many minutes they took.
 - `PARAMETERS` of the notebook for all rows, in place of `BUDGET`. Experiments under the common
-  budget share one table and one picture, "ideas".
+  budget share one table and one picture, "ideas", so no two of them may have a title in common.
 - `show(lesson, gan, count) -> {name: images}`: images to show below the samples.
 - `draw(rows, path)`: draws a figure of all rows.
 
@@ -18,6 +18,7 @@ same command, from its checkpoint. A finished one is kept: to train it anew, del
 training_history/ and its run in runs/experiments/.
 """
 
+import contextlib
 import importlib
 import json
 import re
@@ -122,12 +123,24 @@ def train_row(
 
 
 def load_rows(file: Path) -> dict[str, Row]:
-    """Read the rows of a table by title; there may be none yet."""
-    return json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else {}
+    """Read the rows of a table by title; there may be none yet. RuntimeError if it is damaged."""
+    if not file.exists():
+        return {}
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+        return {title: dict(row) for title, row in rows.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RuntimeError(
+            f"{file} is damaged: move it away, or restore it with git checkout"
+        ) from error
 
 
 def save_rows(file: Path, rows: dict[str, Row]) -> None:
-    """Add rows to a table, or scores to its rows; another process may have added some, too."""
+    """Add rows to a table, or scores to its rows.
+
+    It is read again first, for another process may have added some during a training. Nothing is
+    locked: of two processes that write at the same moment, one may lose its rows.
+    """
     known = load_rows(file)
     known |= {title: known.get(title, {}) | row for title, row in rows.items()}
     with files.atomic_path(file) as temporary:
@@ -183,26 +196,50 @@ def write_results(experiment: ModuleType, file: Path, strips: Path) -> str:
 
 def experiments() -> dict[str, list[str]]:
     """Return the files that each name stands for: its own, or all ideas."""
-    files = sorted(p.stem for p in HERE.glob("*.py") if "\ndef build(" in p.read_text("utf-8"))
-    ideas = [name for name in files if not hasattr(importlib.import_module(name), "PARAMETERS")]
+    texts = {path.stem: path.read_text("utf-8") for path in sorted(HERE.glob("*.py"))}
+    files = [name for name, text in texts.items() if "\ndef build(" in text]
+    ideas = [name for name in files if "\nPARAMETERS =" not in texts[name]]
     return {name: [name] for name in files} | {"ideas": ideas}
+
+
+def find_rows(name: str) -> dict[str, Row]:
+    """Return the options of an experiment's rows by title."""
+    return getattr(importlib.import_module(name), "ROWS", {name: {}})
+
+
+def check_rows(name: str, rows: dict[str, Row], others: list[str]) -> None:
+    """Raise ValueError if there are no rows, or if another experiment has one of their titles."""
+    if not rows:
+        raise ValueError(f"ROWS of {name}.py is empty: add a row, or remove ROWS")
+    for other in others:
+        taken = []
+        with contextlib.suppress(Exception):  # a file that cannot be imported trains nothing
+            taken = [*find_rows(other)]
+        if shared := " and ".join(title for title in rows if title in taken):
+            raise ValueError(
+                f"{name}.py has a row {shared}, as has {other}.py: choose another title in ROWS"
+            )
 
 
 def run_experiment(name: str, fast: bool = False) -> str:
     """Train and score the rows that are missing, and write the results; return them in Markdown.
 
     A `fast` try takes one epoch of 256 images a row, in a new folder below runs/fast/, without the
-    independent judge and the README. Raises ValueError if there is no experiment of this name.
+    independent judge and the README. Raises ValueError for rows that `check_rows` refuses.
     """
     experiment = importlib.import_module(name)
     tf.get_logger().setLevel("ERROR")  # or it takes the rows for one function, compiled too often
     base, folder = ROOT, ROOT / "runs" / "experiments" / name
     if fast:
         base = folder = files.next_free_folder(ROOT / "runs" / "fast", name)
-    table = name if hasattr(experiment, "PARAMETERS") else "ideas"
+    rows, ideas = find_rows(name), experiments()["ideas"]
+    table = "ideas" if name in ideas else name
+    check_rows(name, rows, [other for other in ideas if table == "ideas" and other != name])
     file, strips = base / "training_history" / f"{table}.json", base / "generated_samples" / table
-    for title, options in getattr(experiment, "ROWS", {name: {}}).items():
-        if title not in load_rows(file):
+    for title, options in rows.items():
+        if title in load_rows(file):
+            print(f"\n{title}: trained already, its row in {file} is kept")
+        else:
             print(f"\n{title}")
             row = train_row(experiment, title, options, folder, strips, fast)
             save_rows(file, {title: row})

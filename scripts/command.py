@@ -36,8 +36,12 @@ def one_sentence(command: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, ValueError) as error:
         sys.exit(f"{command}: {error}")
-    except MemoryError as error:
-        reason = f" ({error})" if str(error) else ""
+    except Exception as error:
+        # Known by its name, for TensorFlow may not be loaded; its text fills a page.
+        tensorflow = type(error).__name__ == "ResourceExhaustedError"
+        if not (tensorflow or isinstance(error, MemoryError)):
+            raise
+        reason = "" if tensorflow or not str(error) else f" ({error})"
         sys.exit(f"{command}: there is not enough memory{reason}: free some, or ask for less")
     except KeyboardInterrupt as interrupt:
         sys.exit(f"{command}: {str(interrupt) or 'stopped'}")

@@ -4,8 +4,10 @@ samples.py generates images by each trained variant, judge_features.py, in an en
 own, turns them into features, and these are compared with those of the training images.
 """
 
+import contextlib
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -132,7 +134,10 @@ def read_earlier(path: Path) -> dict[str, Any]:
 
 
 def extract_features(images: np.ndarray) -> np.ndarray:
-    """Let judge_features.py return the features float32 (N, d) of images."""
+    """Let judge_features.py, once it has its packages, return features float32 (N, d) of images."""
+    make = "make", "--silent", "--no-print-directory", "-C", ROOT, ".venv-judge/ready"
+    if subprocess.run(make).returncode:
+        raise RuntimeError("the judge's packages cannot be installed, for the reason printed above")
     with tempfile.TemporaryDirectory(prefix="judge_") as folder:
         source, target = Path(folder, "images.npy"), Path(folder, "features.npy")
         np.save(source, images)
@@ -145,11 +150,12 @@ def load_or_extract(images: np.ndarray) -> np.ndarray:
     key = hashlib.sha256(np.ascontiguousarray(images))
     key.update(f"{images.shape} {PACKAGES} {EXTRACTOR.read_text()}".encode())
     path = cifar10_cache_path().with_name(f"judge_{key.hexdigest()[:16]}.npy")
-    if not path.exists():
-        features = extract_features(images)
-        with atomic_path(path) as temporary:
-            np.save(temporary, features)
-    return np.load(path)
+    with contextlib.suppress(OSError, EOFError, ValueError):  # there is none, or a damaged one
+        return np.load(path)
+    features = extract_features(images)
+    with atomic_path(path) as temporary:
+        np.save(temporary, features)
+    return features
 
 
 def fit_probe(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -216,6 +222,7 @@ def main() -> None:
     parser.add_argument("--output-dir", type=absolute, help="folder that holds the checkpoints")
     parser.add_argument("--samples", type=absolute, help="score this .npz file, and keep no result")
     options = parser.parse_args()
+    os.chdir(ROOT)  # a run's DATA may be a path from here
     folder = Path(options.output_dir or ROOT)
     trained = find_runs(folder, [options.variant] if options.variant else variants())
     if options.samples:

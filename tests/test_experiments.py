@@ -3,9 +3,7 @@
 import importlib
 import itertools
 import json
-import os
 import re
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -66,13 +64,33 @@ def test_ideas_are_all_experiments_under_the_common_budget() -> None:
     assert {*known} - {*known["ideas"]} == {"ablation", "ideas", "peers"}
 
 
-@pytest.mark.parametrize(("fast", "judged"), [("1", False), ("yes", False), ("0", True)])
-def test_only_a_fast_try_does_without_the_judges_environment(fast: str, judged: bool) -> None:
-    outer = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    command = ["make", "--dry-run", "experiment", "NAME=baseline", f"FAST={fast}"]
-    planned = subprocess.run(command, cwd=ROOT, env=outer, capture_output=True, text=True).stdout
-    assert "experiments/runner.py --name='baseline'" in planned
-    assert (".venv-judge/ready" in planned) == judged
+def test_a_copy_takes_titles_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Beside a file that cannot be imported, which is no matter."""
+    text = (runner.HERE / "label_smoothing.py").read_text(encoding="utf-8")
+    for name in ("a_copy", "cannot_be_imported", "label_smoothing"):
+        begin = "import nothere\n" * name.startswith("cannot")
+        (tmp_path / f"{name}.py").write_text(begin + text, encoding="utf-8")
+    monkeypatch.setattr(runner, "HERE", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    sentence = "a_copy.py has a row .* and label noise, as has label_smoothing.py: choose another"
+    with pytest.raises(ValueError, match=sentence):
+        runner.run_experiment("a_copy")
+
+
+def test_an_experiment_has_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "ROWS", {})
+    with pytest.raises(ValueError, match=r"^ROWS of peers.py is empty: add a row, or remove ROWS$"):
+        runner.run_experiment("peers")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"rows": 1}', '{"rows": {"a": 1}}', '{"row'])
+def test_a_damaged_table_is_named_before_the_work(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "training_history" / "ideas.json"
+    file.parent.mkdir()
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(RuntimeError, match=r"ideas\.json is damaged: move it away, or restore it"):
+        runner.run_experiment("baseline")
+    assert file.read_text(encoding="utf-8") == content
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -128,7 +146,7 @@ def test_rows_are_trained_and_judged_once(
     "title", ["plain DCGAN", "improved without feature network", "improved, one logit a head"]
 )
 def test_kinds_of_rows_of_the_ablation_train(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, title: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_folder: list[str], title: str
 ) -> None:
     monkeypatch.setattr(ablation, "ROWS", {title: ablation.ROWS[title]})
     assert f"| {title} |" in runner.run_experiment("ablation", fast=True)
@@ -136,6 +154,7 @@ def test_kinds_of_rows_of_the_ablation_train(
     row = json.loads(results.read_text())["rows"][title]
     assert ("intended" in row) == (title != "plain DCGAN")
     assert row["distance"] > 0
+    assert own_folder == []
 
 
 def test_the_rows_of_the_ablation_differ_where_they_say() -> None:
@@ -145,17 +164,17 @@ def test_the_rows_of_the_ablation_differ_where_they_say() -> None:
     gan, step = ablation.build(lesson)
     dataset = lesson.make_dataset(lesson.x_train, lesson.y_train, 1)
     batch = [part[:8] for part in next(iter(dataset))]
+    noise, labels = lesson.draw_inputs(10, 0)
+    some_noise = lesson.tf.constant(noise[:8])
     numbers = [
-        lesson.compile_step(train_step, trained, lesson.LATENT_DIM, lesson.SEED)(*batch)
+        train_step(trained, *batch, some_noise)
         for trained, train_step in ((gan, step), (lesson.improved, lesson.improved_train_step))
     ]
     for key, value in numbers[0].items():
         assert float(value) == float(numbers[1][key]), key
 
     gan, step = ablation.build(lesson, conditional=False)
-    step = lesson.compile_step(step, gan, lesson.LATENT_DIM, lesson.SEED)
-    step(*batch)
-    noise, labels = lesson.draw_inputs(10, 0)
+    step(gan, *batch, some_noise)
     for generator, same in ((gan.ema_generator, True), (lesson.improved.generator, False)):
         images = [lesson.utils.generate_images(generator, noise, k) for k in (labels, labels[::-1])]
         assert np.array_equal(*images) == same
@@ -166,7 +185,7 @@ def test_the_rows_of_the_ablation_differ_where_they_say() -> None:
 
 
 def test_training_goes_on_where_the_judge_fails(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_folder: list[str]
+    monkeypatch: pytest.MonkeyPatch, own_folder: list[str], capsys: pytest.CaptureFixture
 ) -> None:
     def fail(data: Any, samples: list[tuple]) -> None:
         raise RuntimeError("judge_features.py failed")
@@ -184,6 +203,7 @@ def test_training_goes_on_where_the_judge_fails(
     monkeypatch.setattr(runner.judge, "judge", judge)
     assert "| label noise | 99.5 | 0.2500 | 1.50 |" in runner.run_experiment("label_smoothing")
     assert own_folder == ["one-sided label smoothing", "label noise"]
+    assert capsys.readouterr().out.count(": trained already, its row in ") == 2
 
 
 def test_ideas_share_a_table_and_a_picture(

@@ -28,6 +28,7 @@ def as_features(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float32) / 10
 
 
+EXTRACT = judge.extract_features
 TRAIN, TEST = draw_images(3000, 0), draw_images(1000, 1)
 DATA = DataSet("cifar10", *TRAIN, *TEST, ("dark", "bright"))
 
@@ -101,6 +102,7 @@ def run_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     monkeypatch.setattr(judge, "ROOT", tmp_path)
     monkeypatch.setattr(judge, "variants", lambda: ["baseline", "improved"])
     monkeypatch.setattr(judge, "draw_samples", lambda variant, folder: draw_images(1200, 2))
+    monkeypatch.chdir("/")
 
     def run(*options: str) -> None:
         monkeypatch.setattr(sys, "argv", ["judge.py", *options])
@@ -124,6 +126,16 @@ def test_results_are_kept_and_shown(
     assert "| improved | " in table
     readme = (tmp_path / "README.md").read_text()
     assert readme == f"before\n<!-- judge -->\n\n{table}\n\n<!-- end of judge -->\nafter\n"
+
+
+@pytest.mark.parametrize("kept", [0, 5, 200])
+def test_damaged_features_are_extracted_again(stand_ins: list[int], kept: int) -> None:
+    features = judge.load_or_extract(TEST[0])
+    (path,) = judge.cifar10_cache_path().parent.glob("judge_*.npy")
+    path.write_bytes(path.read_bytes()[:kept])
+    for _ in range(2):
+        assert np.array_equal(judge.load_or_extract(TEST[0]), features)
+    assert stand_ins == [1000, 1000]
 
 
 def test_rows_that_were_scored_otherwise_go(
@@ -262,18 +274,20 @@ def test_own_results_stay_in_their_folder(run_judge: Callable[..., None], tmp_pa
     assert (tmp_path / "README.md").read_text() == readme
 
 
-@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize(("labelled", "place"), [(True, ""), (False, "{}/")])
 def test_a_run_on_other_data_is_compared_with_these(
     run_judge: Callable[..., None],
     stand_ins: list[int],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     labelled: bool,
+    place: str,
 ) -> None:
+    """Wherever make is run."""
     images = np.random.default_rng(0).integers(0, 256, (60, 20, 20, 1), dtype=np.uint8)
     arrays = {"labels": np.arange(60) % 2} if labelled else {}
     np.savez(tmp_path / "mine.npz", images=images, **arrays)
-    settings = {"DATA": str(tmp_path / "mine.npz"), "IMAGE_SHAPE": [20, 20, 1]}
+    settings = {"DATA": place.format(tmp_path) + "mine.npz", "IMAGE_SHAPE": [20, 20, 1]}
     settings |= {"TRAIN_IMAGES": 54, "SEED": 7, "IMAGES_SHA256": ""}
     for variant in ("baseline", "improved"):
         write_settings(tmp_path / "training_checkpoints" / variant, **settings)
@@ -305,6 +319,16 @@ def test_wrong_use(run_judge: Callable[..., None], tmp_path: Path) -> None:
         run_judge("--output-dir", empty)
     with pytest.raises(SystemExit, match=r"^make judge: no checkpoint of baseline or improved in"):
         run_judge("--output-dir", empty, "--samples", "few.npz")
+
+
+def test_the_networks_packages_are_installed_where_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "Makefile").write_text(".venv-judge/ready:\n\t@echo Installing; false\n")
+    monkeypatch.setattr(judge, "ROOT", tmp_path)
+    with pytest.raises(RuntimeError, match=r"^the judge's packages cannot be installed, for the"):
+        EXTRACT(TEST[0])
+    assert capfd.readouterr().out == "Installing\n"
 
 
 def test_a_script_that_fails(tmp_path: Path) -> None:

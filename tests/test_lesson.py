@@ -186,14 +186,14 @@ def test_settings_of_a_run_are_the_notebooks_parameters(lesson: Lesson, tmp_path
 
 @pytest.mark.parametrize(("shipped", "colab"), [(True, False), (True, True), (False, False)])
 def test_a_gif_is_displayed_unless_the_text_shows_it(shipped: bool, colab: bool) -> None:
-    (cell,) = (source for source, _ in code_cells() if "def show_gif" in source)
+    (cell,) = (source for source, _ in code_cells() if "def show_file" in source)
     displayed: list[str] = []
     system = SimpleNamespace(modules={"google.colab"} if colab else {})
     utils = SimpleNamespace(Picture=lambda path, alt: f"{path}: {alt}")
     namespace = {"sys": system, "shipped_run": shipped, "utils": utils}
     namespace["display"] = displayed.append
     exec(cell[: cell.index("\n\n\nframes = ")], namespace)
-    namespace["show_gif"]("a.gif", "six dots")
+    namespace["show_file"]("a.gif", "six dots")
     assert displayed == ([] if shipped and not colab else ["a.gif: six dots"])
 
 

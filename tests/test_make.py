@@ -18,18 +18,16 @@ VALUES = (ODD_NAME, "it's", "$$x", "a,b (c", "#1", "--x", "a\\b", "$(shell touch
 def project(tmp_path: Path) -> Path:
     """Return a folder with the Makefile and a Python that only prints its arguments."""
     folder = tmp_path / "the project's folder"
-    for name in (".venv/bin", ".venv-judge", "scripts"):
+    for name in (".venv/bin", "scripts"):
         (folder / name).mkdir(parents=True)
-    for name in ("requirements.txt", "requirements-dev.txt", "scripts/judge_requirements.txt"):
-        shutil.copy(ROOT / name, folder / name)
-    shutil.copy(ROOT / "Makefile", folder)
+    for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
+        shutil.copy(ROOT / name, folder)
     python = folder / ".venv" / "bin" / "python"
     python.write_text(f"""#!/bin/sh
 exec "{sys.executable}" -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@"
 """)
     python.chmod(0o755)
-    for name in (".venv", ".venv-judge"):
-        (folder / name / "ready").touch()
+    (folder / ".venv" / "ready").touch()
     return folder
 
 
@@ -125,6 +123,12 @@ def test_every_target_takes_a_python_and_what_its_text_lists(project: Path) -> N
         done = make(project, "-ni", target, *[f"{name}=1" for name in ("PYTHON", *names)])
         assert "has no option" not in done.stderr
         assert done.stdout.count("='1'") == len(names)
+
+
+def test_options_are_checked_before_pytorch_is_installed(project: Path) -> None:
+    for target in ("judge", "experiment"):
+        assert options_of(make(project, target)) == []
+    assert not (project / ".venv-judge").exists()
 
 
 def test_make_may_be_run_in_another_folder(project: Path) -> None:

@@ -135,7 +135,7 @@ def test_each_gif_of_a_text_is_shown_by_code_where_the_run_is_another(
     sources = [cell.source for cell in notebook.cells]
     texts = [k for k, source in enumerate(sources) if re.search(r"!\[.*\.gif\)", source)]
     assert len(texts) == 3
-    assert all(re.search(r"^show_gif\(", sources[k - 1], re.MULTILINE) for k in texts)
+    assert all(re.search(r"^show_file\(", sources[k - 1], re.MULTILINE) for k in texts)
 
 
 def test_has_the_eight_steps_in_order(texts: list[str]) -> None:

@@ -90,7 +90,9 @@ def test_errors_and_interruptions_are_one_sentence() -> None:
             raise error
     with pytest.raises(SystemExit, match=r"^make it: stopped$"), one_sentence("make it"):
         raise KeyboardInterrupt
-    for error, reason in ((MemoryError("1 TiB"), r" \(1 TiB\)"), (MemoryError(), "")):
+    exhausted = type("ResourceExhaustedError", (Exception,), {})("a page of text")
+    errors = {MemoryError("1 TiB"): r" \(1 TiB\)", MemoryError(): "", exhausted: ""}
+    for error, reason in errors.items():
         sentence = f"^make it: there is not enough memory{reason}: free some, or ask for less$"
         with pytest.raises(SystemExit, match=sentence), one_sentence("make it"):
             raise error
