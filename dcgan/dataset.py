@@ -208,13 +208,16 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
         if "labels" not in arrays:
             return images, np.zeros(len(images), np.int32), [path.stem]
         labels = as_array(arrays["labels"], "labels")
-        classes = min(MOST_CLASSES, int(labels.max(initial=0)) + 1)
+        classes = int(min(MOST_CLASSES - 1, labels.max(initial=0))) + 1  # NaN gives the most
         names = arrays.get("class_names", np.arange(classes).astype(str))
         if names.ndim != 1 or names.dtype.kind != "U":
             raise ValueError(
                 f"class_names must be texts (classes,), got {names.dtype} {names.shape}: write "
                 "np.array(['first', 'second', ...])"
             )
+        unique, counts = np.unique(names, return_counts=True)
+        if twice := ", ".join(unique[counts > 1]):
+            raise ValueError(f"class_names holds {twice} twice: give each class its own name")
         check_labels(labels, len(images), len(names))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -20,8 +20,8 @@ def find_classes(folder: Path) -> dict[str, list[Path]]:
 
     Without subfolders all files are of one class, named as the folder. Files that are hidden or
     that systems add by themselves do not count, nor do files beside the subfolders unless they are
-    pictures by their suffix. Raises ValueError for a folder that is empty, mixes pictures and
-    subfolders, or has subfolders within them.
+    pictures by their suffix. Raises ValueError for a folder that is empty, may not be read, mixes
+    pictures and subfolders, or has subfolders within them.
     """
     files, folders = _list(folder)
     if not folders:
@@ -53,9 +53,15 @@ def _printable(text: str) -> str:
 
 
 def _list(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return files and folders in a folder, sorted, without what systems hide there."""
-    entries = sorted(p for p in folder.iterdir() if not p.name.startswith(HIDDEN))
-    return [p for p in entries if p.is_file()], [p for p in entries if p.is_dir()]
+    """Return files, broken links too, and folders in a folder, sorted, without hidden ones."""
+    try:
+        entries = sorted(p for p in folder.iterdir() if not p.name.startswith(HIDDEN))
+        files = [p for p in entries if p.is_file() or (p.is_symlink() and not p.exists())]
+        return files, [p for p in entries if p.is_dir()]
+    except OSError as error:
+        raise ValueError(
+            f"the folder {folder} cannot be read ({error.strerror}): allow it, or move it away"
+        ) from error
 
 
 def shuffle(labels: Sequence[int], seed: int) -> np.ndarray:

@@ -72,9 +72,11 @@ def has_picture_suffix(path: Path) -> bool:
 def read_square(path: str | Path, side: int) -> np.ndarray:
     """Read the centre of any picture file, scaled to uint8 (side, side, 3) by a Lanczos filter.
 
-    The picture is turned as its EXIF data say; what is transparent becomes white, 16 bits become 8,
-    CMYK and grey become RGB, and of an animation the first picture counts. Raises ValueError, which
-    says why, for a file that is damaged, too large or no picture.
+    The picture is turned as its EXIF data say; what is transparent becomes white, CMYK and grey
+    become RGB, and of an animation the first picture counts. Grey of more than 8 bits becomes 8 by
+    the scale, of 255, 4095 and 65535 the smallest, that holds the brightest pixel: files do not
+    tell how many bits are in use, so one with 16 that is all but black becomes brighter. Raises
+    ValueError, which says why, for a file that is damaged, too large or no picture.
     """
     Image.init()
     try:
@@ -93,11 +95,12 @@ def read_square(path: str | Path, side: int) -> np.ndarray:
 
 def _as_rgb(image: Image.Image) -> Image.Image:
     """Convert a picture of any mode to RGB, or raise ValueError."""
-    if image.mode.startswith("I"):  # 16 bits a pixel, or 32 of which a PNG uses 16
+    if image.mode.startswith("I"):  # 16 or 32 bits a pixel
         pixels = np.asarray(image)
-        if pixels.min() < 0 or pixels.max() > 65535:
+        fitting = [bits for bits in (8, 12, 16) if 0 <= pixels.min() <= pixels.max() < 2**bits]
+        if not fitting:
             raise ValueError("more than 16 bits a pixel; save it with 8 bits a colour")
-        image = Image.fromarray((pixels >> 8).astype(np.uint8))
+        image = Image.fromarray((pixels >> (fitting[0] - 8)).astype(np.uint8))
     if image.mode == "F":
         raise ValueError("its pixels are real numbers; save it with 8 bits a colour")
     if image.has_transparency_data:

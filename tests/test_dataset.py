@@ -147,6 +147,23 @@ def test_folders_that_are_none(tmp_path: Path, kind: str, sentence: str) -> None
         load_data(folder, 20)
 
 
+def test_a_folder_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(ValueError, match=r"mine cannot be read \(Permission denied\): allow it"):
+        find_data(folder, 20)
+
+
+def test_broken_links_are_named(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / "red" / "gone.png").symlink_to("nowhere.png")
+    load_data(folder, 20)
+    out = capsys.readouterr().out
+    assert "4 of 64 files left out: " in out
+    assert "red/gone.png ([Errno 2] No such file" in out
+
+
 def test_a_text_beside_the_subfolders_does_no_harm(folder: Path) -> None:
     (folder / "LICENSE.txt").touch()
     assert find_data(folder, 20).class_names == ("blue", "green", "red")
@@ -179,6 +196,10 @@ def test_arrays_of_a_file_are_a_data_set(tmp_path: Path) -> None:
         ),
         ({"images": PIXELS, "labels": LABELS[:9]}, r"labels must be 40 integers, .* int64 \(9,\)"),
         ({"images": PIXELS, "labels": LABELS / 2}, r"labels must be 40 integers, .* float64"),
+        *[
+            ({"images": PIXELS, "labels": LABELS + x}, r"labels must be 40 integers, .* float64")
+            for x in (np.inf, np.nan)
+        ],
         ({"images": PIXELS, "labels": LABELS.astype(str)}, r"labels must be an array of numbers"),
         ({"images": PIXELS, "labels": LABELS - 1}, r"labels must lie in 0 to 2, .* got -1 to 2"),
         (
@@ -190,6 +211,10 @@ def test_arrays_of_a_file_are_a_data_set(tmp_path: Path) -> None:
         (
             {"images": PIXELS, "labels": LABELS, "class_names": 4},
             r"must be texts \(classes,\), got",
+        ),
+        (
+            {"images": PIXELS, "labels": LABELS, "class_names": np.array(["cat", "b", "c", "cat"])},
+            r"mine.npz: class_names holds cat twice: give each class its own name$",
         ),
         ({"images": PIXELS, "labels": LABELS, "class_names": "abcd"}, r"must be texts .* got <U4 "),
         (
