@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import math
+import mimetypes
 import re
 import time
 import warnings
@@ -139,18 +140,18 @@ def _add_captions(pictures: dict[str, Any], columns: int = 1) -> list[np.ndarray
     return shown
 
 
-def draw_panels(panels: dict[str, Any], columns: int = 3, path: File | None = None) -> Figure:
+def draw_panels(panels: dict[str, Any], columns: int = 3) -> Figure:
     """Draw pictures or picture files of one size in rows of `columns`, each below its title."""
     check_whole(columns=(columns, 1))
     columns = min(columns, len(panels))
     grid = image_grid(np.stack(_add_captions(panels, columns)), columns, scale=1, gap=8)
-    return _save_figure(_paste(grid, grid.shape[1]), path)
+    return _paste(grid, grid.shape[1])
 
 
 def draw_class_rows(images: Any, class_names: Sequence[str], path: File | None = None) -> Figure:
     """Draw an image batch with one row of images a class, its name at the left."""
     images = to_uint8(images)
-    if not class_names or len(images) % len(class_names):
+    if len(class_names) == 0 or len(images) % len(class_names):
         raise ValueError(f"{len(images)} images do not fill {len(class_names)} rows")
     columns = len(images) // len(class_names)
     grid = image_grid(images, columns, scale=min(4, max(1, 640 // (columns * images.shape[2]))))
@@ -193,7 +194,7 @@ class Picture:
             self.kind, self.content = "image/png", png_bytes(picture)
         else:
             path = Path(picture)
-            self.kind, self.content = f"image/{path.suffix[1:]}", path.read_bytes()
+            self.kind, self.content = mimetypes.guess_type(path)[0], path.read_bytes()
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
         """Return the output's data and metadata, as Jupyter asks for them."""
@@ -273,13 +274,13 @@ def smooth(values: np.ndarray, window: int = 7) -> np.ndarray:
     return np.array([np.mean(values[i - r : i + r + 1]) for i, r in enumerate(reach)])
 
 
-def summarise_trend(history: History, key: str = "fake_acc", last: int = 10) -> dict[str, float]:
-    """Put an accuracy curve in four numbers.
+def summarise_trend(history: History, last: int = 10) -> dict[str, float]:
+    """Put the curve of fake accuracy in four numbers.
 
     They are `peak` and `peak_epoch`, `last_mean` (over the `last` epochs), and `spearman` (rank
     correlation of epoch and value from the peak on; 0 if the peak is the last epoch).
     """
-    values = history_column(history, key)
+    values = history_column(history, "fake_acc")
     peak = int(values.argmax())
     after = values[peak:]
     return {
@@ -371,14 +372,14 @@ def _finish_axis(axis: Axes, title: str, xlabel: str = "epoch", log: bool = Fals
     axis.tick_params(labelsize=14, length=0)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=14, frameon=False)
+    for text in axis.legend(fontsize=14, frameon=False).get_texts():
+        text.set_parse_math(False)
 
 
 SCORE_NAMES = {
     "frechet": ("Fréchet distance", ".1f"),
     "kid": ("KID formula", ".4f"),
     "distance": ("classifier's Fréchet distance", ".2f"),
-    "kernel": ("classifier's KID formula", ".3f"),
     "pixels": ("pixel Fréchet distance (8\u00a0x\u00a08)", ".2f"),
     "intended": ("class as intended", ".1%"),
     "confident": ("confident (>\u00a090\u00a0%)", ".1%"),
@@ -490,8 +491,8 @@ class Run:
         none can be read; `gan` is then unchanged.
         """
         file = self.checkpoints / "settings.json"
-        if file.exists():
-            self._check_settings(file.read_bytes(), file)
+        if (settings := files.read_settings(file)) is not None:
+            self._check_settings(settings, file)
         elif self.epoch:
             raise RuntimeError(
                 f"{file} is missing, so what {self.name} was trained on is not known. Bring it "
@@ -578,13 +579,9 @@ class Run:
             temporary.write_text(json.dumps(self.settings, indent=1) + "\n", encoding="utf-8")
         checkpoints.save(gan, self.checkpoints, epoch)
 
-    def _check_settings(self, stored: bytes, place: Path) -> None:
-        """Raise RuntimeError if the run was trained under other settings than these."""
-        try:
-            theirs, ours = dict(json.loads(stored)), self.settings
-        except (ValueError, TypeError) as error:
-            raise RuntimeError(f"{place} is damaged ({error}); bring it back.") from error
-        if changed := differences(theirs, ours):
+    def _check_settings(self, settings: dict[str, Any], place: Path) -> None:
+        """Raise RuntimeError if the run was trained under other settings than its own."""
+        if changed := differences(settings, self.settings):
             raise RuntimeError(
                 f"By {place}, {self.name} is trained with {changed}. Set this back, or train in a "
                 "folder of its own: FROM_SCRATCH = True, or another OUTPUT_DIR."
@@ -593,8 +590,8 @@ class Run:
     def _fetch_backup(self) -> None:
         """Unpack the backup if it has more epochs than the folder."""
         contents, epoch = self._read_backup()
-        if settings := contents.get(f"training_checkpoints/{self.name}/settings.json"):
-            self._check_settings(settings, self.backup)
+        if stored := contents.get(f"training_checkpoints/{self.name}/settings.json"):
+            self._check_settings(files.read_settings(self.backup, stored), self.backup)
         if epoch > self.epoch:
             backup.unpack(contents, self.output_dir)
             print(f"{self.name}: fetched epoch {epoch} from {self.backup}")
@@ -618,6 +615,7 @@ class Training:
         """Go on after `history` until there are `total` epochs; the chief writes the files."""
         self.run, self.gan, self.total, self.history, self.chief = run, gan, total, history, chief
         self.backed_up = time.monotonic()
+        self.values: dict[str, np.ndarray] = {}  # metrics of an epoch whose batches are all done
 
     @property
     def epochs(self) -> range:
@@ -640,6 +638,7 @@ class Training:
         none, RuntimeError if a metric is not finite.
         """
         self.metrics: list[dict[str, tf.Tensor]] = []
+        self.values = {}
         started = shown = time.perf_counter()
         for batch in tf.distribute.get_strategy().experimental_distribute_dataset(dataset):
             yield batch
@@ -673,6 +672,8 @@ class Training:
         is that of generated from real images, at least 0.
         """
         epoch = len(self.history) + 1
+        if not self.values:
+            raise RuntimeError(f"epoch {epoch} was left before its last batch, so it is not kept")
         record = {"epoch": epoch} | {name: float(v.mean()) for name, v in self.values.items()}
         record |= {"seconds": self.seconds, "images_per_second": self.images / self.seconds}
         self.history.append(record | {"distance": float(distance)})

@@ -11,6 +11,8 @@ from pathlib import Path
 from dcgan.checkpoints import epochs_among
 from dcgan.files import atomic_path
 
+_is_own = re.compile(r"[\w-][\w.-]*").fullmatch  # a file name of a run; no "epoch_0001 (1).png"
+
 
 def place(backup_dir: str | Path, output_dir: str | Path, name: str) -> Path:
     """Return where a file of a run is backed up: each folder of runs has names of its own."""
@@ -26,12 +28,16 @@ def prefix(output_dir: str | Path) -> str:
 def write_zip(path: Path, folder: Path, parts: Iterable[Path]) -> None:
     """Pack files, or the files of folders, below a folder into a zip, whole or not at all.
 
-    Names in the zip are relative to `folder`. Raises RuntimeError if it cannot be written.
+    Names in the zip are relative to `folder`. Files of other names than a run's stay out: hidden
+    ones, a drive's copies. Raises RuntimeError if it cannot be written.
     """
-    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with (
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, "w", strict_timestamps=False) as archive,
+    ):
         for part in parts:
             for file in sorted(part.iterdir()) if part.is_dir() else [part]:
-                if file.is_file() and not file.name.startswith("."):
+                if file.is_file() and _is_own(file.name):
                     archive.write(file, file.relative_to(folder))
 
 
@@ -48,7 +54,7 @@ def read_run(path: Path, name: str) -> tuple[dict[str, bytes], int]:
         with zipfile.ZipFile(path) as archive:
             for member in archive.namelist():
                 folder, _, last = member.rpartition("/")
-                in_folder = folder in folders and re.fullmatch(r"[\w-][\w.-]*", last)
+                in_folder = folder in folders and _is_own(last)
                 if member != f"training_history/{name}.json" and not in_folder:
                     raise ValueError(f"{member} does not belong to this run")
             contents = {member: archive.read(member) for member in archive.namelist()}

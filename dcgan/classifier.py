@@ -1,8 +1,6 @@
 """A small classifier, whose features and probabilities measure generated images."""
 
-import contextlib
 import functools
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,8 +11,7 @@ import numpy as np
 
 from dcgan import backup
 from dcgan.dataset import DataSet, load_data
-from dcgan.devices import choose_precision
-from dcgan.files import atomic_path, read_arrays, require_folder
+from dcgan.files import atomic_path, read_arrays, read_settings, require_folder
 from dcgan.layers import Adam, BatchNormalization
 from dcgan.metrics import FeatureStatistics, feature_statistics
 from dcgan.pixels import to_uint8
@@ -128,7 +125,9 @@ def train_classifier(
     steps = count // batch_size
     epochs = 3 if fast else max(3, epochs, math.ceil(LEAST_STEPS / steps))
     keras.utils.set_random_seed(seed)
-    network = build(choose_precision()[0], classes)
+    policy = keras.config.dtype_policy()
+    # The scale that float16 needs would be state that no other machine could go on from.
+    network = build("float32" if policy.compute_dtype == "float16" else policy.name, classes)
     title = network.name.replace("_", " ")
     print(f"Training the {title} for {epochs * steps:,} steps, which takes minutes on a CPU.")
     augment = keras.Sequential(
@@ -156,6 +155,7 @@ def train_classifier(
         Adam(learning_rate, beta_2=0.99, weight_decay=0.05),
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
         metrics=["accuracy"],
+        auto_scale_loss=False,
     )
     learner.optimizer.build(learner.trainable_variables)  # or its state could not be restored
     variables = [*learner.weights, *learner.optimizer.variables]
@@ -195,14 +195,14 @@ def _restore_unfinished(path: Path, variables: list[keras.Variable]) -> int:
             variable.assign(arrays.pop(f"arr_{number}"))
         if arrays:
             raise ValueError("it holds more than this network")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise RuntimeError(
             f"{path} is damaged or of another network: delete it, and this training starts over."
         ) from error
     return epoch
 
 
-def freeze(network: keras.Model, outputs: int, dtype: str) -> keras.Model:
+def fold_batch_norm(network: keras.Model, outputs: int, dtype: str) -> keras.Model:
     """Return a copy that computes the first `outputs` of a network as in inference, and fast.
 
     Each batch normalisation, which has to follow a convolution without bias, is folded into it:
@@ -290,7 +290,8 @@ def restore_or_train_classifier(
             _refuse_runs_of_other_images(path.parent, data)
         training_data = load_data("cifar10") if shipped else data
         if not fast:  # in the backup, if there is one: this machine may be taken away
-            unfinished = place.with_name(f"{place.stem}_unfinished_{training_data.sha256}.npz")
+            last = [*places][-1]
+            unfinished = last.with_name(f"{last.stem}_unfinished_{training_data.sha256}.npz")
         classifier = train_classifier(training_data, fast=fast, unfinished=unfinished, **options)
         classifier = replace(classifier, trained_on="" if shipped else trained_on)
     else:
@@ -313,10 +314,8 @@ def restore_or_train_classifier(
 def _refuse_runs_of_other_images(folder: Path, data: DataSet) -> None:
     """Raise RuntimeError if a folder of checkpoints holds a run on other images than these."""
     for file in folder.glob("*/settings.json"):
-        with contextlib.suppress(ValueError, TypeError):  # damaged, as the restoring will say
-            settings = dict(json.loads(file.read_text(encoding="utf-8")))
-            if settings.get("IMAGES_SHA256") != data.sha256:
-                raise RuntimeError(
-                    f"{file.parent} is a run on other images than {data.in_words}: choose another "
-                    "OUTPUT_DIR."
-                )
+        if read_settings(file).get("IMAGES_SHA256") != data.sha256:
+            raise RuntimeError(
+                f"{file.parent} is a run on other images than {data.in_words}: choose another "
+                "OUTPUT_DIR."
+            )

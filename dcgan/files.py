@@ -4,33 +4,39 @@ import contextlib
 import errno
 import io
 import itertools
+import json
 import os
+import platform
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 try:
     import fcntl
-except ImportError:  # Windows has no such locks
+except ImportError:  # on Windows, whose locks are of another kind
     fcntl = None
+
+HOST = re.sub("[^a-zA-Z0-9]", "-", platform.node())  # where a process id means anything
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Offer a temporary path that becomes `path` when the block ends well, and vanishes when not.
 
-    It lies in the same folder, which is created, has the same suffix, and belongs to this process.
-    A file or a new folder may be made there. What a killed process has left of an earlier try to
-    write the same path is deleted. Raises RuntimeError if it cannot be written (read-only, disk
-    full).
+    A `~` is expanded, and a link is followed. The temporary path lies in the same folder, which is
+    created, has the same suffix, and is nobody else's. A file or a new folder may be made there.
+    What a killed process of this host has left of an earlier try to write the same path is deleted.
+    Raises RuntimeError if it cannot be written (read-only, disk full).
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    path = Path(path).expanduser().resolve()
+    owner = f"{HOST}.{os.getpid()}.{os.urandom(3).hex()}"
+    temporary = path.with_name(f".{path.stem}.{owner}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path)
@@ -53,8 +59,11 @@ def _delete(path: Path) -> None:
 
 def _cannot_write(path: Path, error: OSError) -> RuntimeError:
     """Turn what the operating system says about a file into a sentence with a remedy."""
-    full = error.errno == errno.ENOSPC
-    remedy = "Free some disk space." if full else "Choose a folder that you may write to."
+    remedies = {
+        errno.ENOSPC: "Free some disk space.",
+        errno.ENOTEMPTY: "It exists already: move it away, or choose another OUT.",
+    }
+    remedy = remedies.get(error.errno, "Choose a folder that you may write to.")
     return RuntimeError(f"Cannot write {path}: {error.strerror or error}. {remedy}")
 
 
@@ -79,10 +88,11 @@ def require_folder(folder: Path, setting: str, needed: int = 0) -> None:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Delete temporary files of `path` whose process is no more."""
+    """Delete temporary files of `path` whose process, one of this host, is no more."""
     if os.name != "posix":  # elsewhere os.kill would end the process
         return
-    name = re.compile(rf"\.{re.escape(path.stem)}\.(\d+)\.tmp{re.escape(path.suffix)}")
+    stem, suffix = re.escape(path.stem), re.escape(path.suffix)
+    name = re.compile(rf"\.{stem}\.{HOST}\.(\d+)\.[0-9a-f]+\.tmp{suffix}")
     for other in path.parent.iterdir():
         if match := name.fullmatch(other.name):
             try:
@@ -97,8 +107,8 @@ def _remove_abandoned(path: Path) -> None:
 def lock_file(path: str | Path, wanted: bool = True) -> Iterator[None]:
     """Keep other processes from training in the folder of `path` during this block.
 
-    The system drops the lock of a process that has ended. None is taken on Windows, where the file
-    system has no locks, or if not `wanted`. Raises RuntimeError if another process holds it.
+    The system drops the lock of a process that has ended. None is taken on Windows, which lacks
+    fcntl, or if not `wanted`. Raises RuntimeError if another process holds it.
     """
     if not wanted or fcntl is None:
         yield
@@ -160,3 +170,19 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
         elif isinstance(error, TypeError):  # one bare array, for instance
             reason = "it is no .npz file"
         raise ValueError(reason) from error
+
+
+def read_settings(file: Path, stored: bytes | None = None) -> dict[str, Any] | None:
+    """Return the settings of a run from their file, or None if there is none.
+
+    With `stored`, these bytes are read, and the file is where they come from. Raises RuntimeError
+    if they are damaged.
+    """
+    try:
+        return {**json.loads(file.read_bytes() if stored is None else stored)}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise RuntimeError(
+            f"{file} is damaged or may not be read ({error}); bring it back."
+        ) from error

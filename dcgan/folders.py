@@ -1,7 +1,6 @@
 """Where runs keep their files: finished results are never overwritten."""
 
 import contextlib
-import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -10,6 +9,9 @@ from typing import Any
 from dcgan import backup, checkpoints
 from dcgan.data import KNOWN
 from dcgan.dataset import DataSet
+from dcgan.files import read_settings
+
+Kept = tuple[dict[str, Any] | None, int]  # a run's settings, if they can be read, and its epoch
 
 
 def choose_output_dir(parameters: Mapping[str, Any], data: DataSet) -> Path:
@@ -20,8 +22,8 @@ def choose_output_dir(parameters: Mapping[str, Any], data: DataSet) -> Path:
     no run yet, or one that was begun with these parameters and lacks epochs; otherwise the next of
     these. With other data than the shipped runs' these are `runs/NAME`, `runs/NAME_fast` and
     `runs/NAME_from_scratch_001`, …. A backup in BACKUP_DIR counts like the run it is of. Raises
-    ValueError if FROM_SCRATCH is set and OUTPUT_DIR holds other runs, or if a run or its backup
-    would lie within its own data.
+    ValueError if FROM_SCRATCH is set and OUTPUT_DIR holds other runs or a folder cannot be read,
+    or if a run or its backup would lie within its own data.
     """
     folder = _choose(parameters, [] if data.source == "cifar10" else [data.name])
     source = Path(data.source).expanduser()
@@ -61,32 +63,38 @@ def _choose(parameters: Mapping[str, Any], names: list[str]) -> Path:
 
 
 def _list(folder: Path) -> list[Path]:
-    """Return what is in a folder; nothing if there is none."""
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    """Return what is in a folder, nothing if there is none; ValueError if that is impossible."""
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise ValueError(
+            f"{folder} cannot be read ({error.strerror}): choose a folder that you may read"
+        ) from error
 
 
-def _find_runs(folder: Path, backups: list[Path]) -> dict[str, tuple[bytes, int]]:
+def _find_runs(folder: Path, backups: list[Path]) -> dict[str, Kept]:
     """Return settings and newest epoch of the runs in a folder and in its backups, by name."""
-    runs = {}
+    runs: dict[str, Kept] = {}
     for place in _list(folder / "training_checkpoints"):
         if epochs := checkpoints.saved_epochs(place):
-            settings = place / "settings.json"
-            runs[place.name] = settings.read_bytes() if settings.exists() else b"", epochs[0]
+            runs[place.name] = None, epochs[0]
+            with contextlib.suppress(RuntimeError):
+                runs[place.name] = read_settings(place / "settings.json"), epochs[0]
     for path in backups:
         if match := re.fullmatch(rf"{re.escape(backup.prefix(folder))}([\w-]+)\.zip", path.name):
             # One that cannot be read may be another folder's; else the training will say so.
             with contextlib.suppress(RuntimeError):
                 contents, epoch = backup.read_run(path, match[1])
-                settings = contents.get(f"training_checkpoints/{match[1]}/settings.json", b"")
-                runs[match[1]] = settings, max(epoch, runs.get(match[1], (b"", 0))[1])
+                stored = contents.get(f"training_checkpoints/{match[1]}/settings.json", b"")
+                epoch = max(epoch, runs.get(match[1], (None, 0))[1])
+                runs[match[1]] = None, epoch
+                runs[match[1]] = read_settings(path, stored), epoch
     return runs
 
 
-def _lack_epochs(runs: Collection[tuple[bytes, int]], parameters: Mapping[str, Any]) -> bool:
+def _lack_epochs(runs: Collection[Kept], parameters: Mapping[str, Any]) -> bool:
     """Say whether runs were begun with these parameters, and one of them lacks epochs."""
-    try:
-        stored = [item for settings, _ in runs for item in json.loads(settings).items()]
-    except (ValueError, AttributeError):  # none, or damaged
+    if any(settings is None for settings, _ in runs):
         return False
 
     def fits(name: str, value: Any) -> bool:
@@ -96,13 +104,20 @@ def _lack_epochs(runs: Collection[tuple[bytes, int]], parameters: Mapping[str, A
         own = list(own) if isinstance(own, tuple) else own  # JSON has lists
         return _without_folder(own) == _without_folder(value)
 
-    same = all(fits(name, value) for name, value in stored)
+    same = all(fits(*item) for settings, _ in runs for item in settings.items())
     return same and any(epoch < parameters["EPOCHS"] for _, epoch in runs)
 
 
 def _without_folder(value: Any) -> Any:
-    """Return the last part of a path, whose folder may have moved, and all else as it is."""
-    return Path(value).name if isinstance(value, str) else value
+    """Return the last part of a path, whose folder may have moved, and all else as it is.
+
+    It is that of the folder to which a link leads.
+    """
+    if not isinstance(value, str):
+        return value
+    with contextlib.suppress(RuntimeError, ValueError):  # an unknown user's home, or no path
+        value = Path(value).expanduser().resolve()
+    return Path(value).name
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:

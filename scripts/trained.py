@@ -1,6 +1,5 @@
 """What the commands that use a trained variant share: options, where they write, the variant."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from command import Options, absolute
 from notebook import ROOT, run_cells, variants
 
+from dcgan import files
 from dcgan.dataset import without_images
 
 
@@ -31,25 +31,31 @@ def choose_out(text: str) -> Path:
 
 
 def read_settings(output_dir: str | Path | None, variant: str) -> dict[str, Any]:
-    """Return the parameters that a run was trained with; none if they cannot be read."""
+    """Return the parameters that a run was trained with, none if their file is missing.
+
+    Raises RuntimeError if it is damaged.
+    """
     file = Path(output_dir or ROOT, "training_checkpoints", variant, "settings.json")
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # missing or damaged, as the restoring will say
-        return {}
+    return files.read_settings(file) or {}
 
 
 def restore(variant: str, output_dir: str | None) -> tuple[Any, dict[str, Any]]:
     """Restore a variant with the notebook's own cells; return its GAN and what they define.
 
     The parameters are those that it was trained with; its data are not needed, and may be gone.
-    Raises RuntimeError if there is no checkpoint.
+    Raises RuntimeError if there is no checkpoint, or its settings are damaged.
     """
     here = {"FAST": False, "FROM_SCRATCH": False, "OUTPUT_DIR": output_dir or ""}
     names = run_cells("setup", "parameters", **here)
     names |= read_settings(output_dir, variant)
-    described = (names[name] for name in ("DATA", "IMAGE_SHAPE", "CLASS_NAMES"))
-    names["data"] = data = without_images(*described)
+    try:
+        names["check_settings"](names | {"DATA": "cifar10"})  # its own may be gone
+        class_names = map(str, names["CLASS_NAMES"])
+        names["data"] = data = without_images(str(names["DATA"]), names["IMAGE_SHAPE"], class_names)
+    except (TypeError, ValueError) as error:
+        raise RuntimeError(
+            f"settings.json of {variant} is damaged ({error}); bring it back."
+        ) from error
     names |= {"IMAGE_SHAPE": data.image_shape, "CLASS_NAMES": data.class_names}
     run_cells("definitions", f"variant:{variant}", namespace=names)
     gan, run = names[variant], names[f"{variant}_run"]

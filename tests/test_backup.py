@@ -1,5 +1,6 @@
 """Backups: a run moves to another machine, the newer one wins, and nothing else gets in."""
 
+import os
 import re
 import shutil
 import signal
@@ -68,6 +69,19 @@ def test_a_run_moves_to_another_machine(
     ]
     assert relative[0] == relative[1]
     assert len(second.train(3)) == 3
+
+
+def test_a_copy_and_an_old_date_are_no_obstacle(machine: Callable, drive: Path) -> None:
+    """As a drive makes copies, and as some cameras and archives date files."""
+    here = machine("here")
+    here.train(1)
+    here.run.sample(1).with_name("epoch_0001 (1).png").write_bytes(b"copy")
+    os.utime(here.run.sample(1), (0, 0))
+    here.train(2)
+    here.train(3)
+    kept = [Path(name).name for name in contents(drive / "run_tiny.zip") if "samples" in name]
+    assert kept == ["epoch_0001.png", "epoch_0002.png", "epoch_0003.png"]
+    assert len(machine("there").train(3)) == 3
 
 
 @NEWER

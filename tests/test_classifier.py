@@ -176,18 +176,32 @@ def test_a_training_that_was_broken_off_goes_on_from_the_backup(
     assert [path.name for path in drive.iterdir()] == ["run_classifier.npz"]
 
     (drive / "run_classifier.npz").unlink()
+    message = r"unfinished_\w+\.npz is damaged .*: delete it, and"
+    np.savez(kept, epoch=np.inf)
+    with pytest.raises(RuntimeError, match=message):
+        run("d")
     kept.write_bytes(b"half a file")
-    with pytest.raises(RuntimeError, match=r"unfinished_\w+\.npz is damaged .*: delete it, and"):
+    with pytest.raises(RuntimeError, match=message):
         run("d")
 
 
 @OTHER_PICTURES
-@pytest.mark.parametrize("content", ['{"IMAGES_SHA256": "1a"}', "{}"])
-def test_a_run_on_other_images_is_named_before_the_training(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"IMAGES_SHA256": "1a"}', "baseline is a run on other images than 40 images of"),
+        ('\ufeff{"IMAGES_SHA256": "1a"}', "baseline is a run on other images than 40 images of"),
+        ("{}", "baseline is a run on other images than 40 images of"),
+        ("{", r"settings\.json is damaged .*; bring it back"),
+    ],
+)
+def test_a_run_on_other_images_is_named_before_the_training(
+    tmp_path: Path, content: str, reason: str
+) -> None:
     run = tmp_path / "training_checkpoints" / "baseline"
     run.mkdir(parents=True)
-    (run / "settings.json").write_text(content)
-    with pytest.raises(RuntimeError, match=r"baseline is a run on other images than 40 images of"):
+    (run / "settings.json").write_text(content, encoding="utf-8")
+    with pytest.raises(RuntimeError, match=reason):
         module.restore_or_train_classifier("classifier", discs(40, 1, 3), tmp_path, fast=True)
 
 
@@ -201,6 +215,25 @@ def test_few_images_are_shown_more_often(
     )
     module.train_classifier(discs(count, 1, 2))
     assert trained == [epochs]
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_the_precision_is_the_readers_but_never_float16(
+    monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    built, optimizers = [], []
+
+    def build(dtype: str, classes: int) -> module.keras.Model:
+        built.append(dtype)
+        return module.build_classifier(dtype, classes)
+
+    monkeypatch.setattr(
+        module.keras.Model, "fit", lambda self, *_, **options: optimizers.append(self.optimizer)
+    )
+    module.keras.config.set_dtype_policy(policy)
+    module.train_classifier(discs(40, 1, 2), build=build)
+    assert built == ["float32" if policy == "mixed_float16" else policy, "float32"]
+    assert [type(optimizer) for optimizer in optimizers] == [module.Adam]
 
 
 def test_a_file_that_cannot_be_written_is_named_before_the_training(tmp_path: Path) -> None:

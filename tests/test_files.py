@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 
 from dcgan import files
-from dcgan.files import atomic_path, lock_file, next_free_folder, read_arrays, require_folder
+from dcgan.files import (
+    atomic_path,
+    lock_file,
+    next_free_folder,
+    read_arrays,
+    read_settings,
+    require_folder,
+)
 
 ROOT = Path(__file__).parent.parent
 ODD_NAMES = [
@@ -45,8 +52,34 @@ def test_files_of_any_name_and_folder_are_written_whole(tmp_path: Path, name: st
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_home_folder_and_a_link_are_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    link, target = tmp_path / "link.txt", tmp_path / "there" / "target.txt"
+    link.symlink_to(target)
+    with atomic_path("~/link.txt") as temporary:
+        temporary.write_text("content", encoding="utf-8")
+    assert link.is_symlink()
+    assert target.read_text(encoding="utf-8") == "content"
+    assert sorted(tmp_path.iterdir()) == [link, target.parent]
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    """Nor would they with the same process id, as in two containers."""
+    path = tmp_path / "file.txt"
+    with atomic_path(path) as first, atomic_path(path) as second:
+        first.write_text("first", encoding="utf-8")
+        second.write_text("second", encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_folder_is_written_whole_but_replaces_none(tmp_path: Path) -> None:
-    for error in (nullcontext(), pytest.raises(RuntimeError, match="Directory not empty")):
+    message = (
+        r"folder: Directory not empty\. It exists already: move it away, or choose another OUT"
+    )
+    for error in (nullcontext(), pytest.raises(RuntimeError, match=message)):
         with error, atomic_path(tmp_path / "folder") as temporary:
             temporary.mkdir()
             (temporary / "file").touch()
@@ -74,15 +107,18 @@ def test_leftovers_of_dead_processes_are_removed(tmp_path: Path, name: str) -> N
     path = tmp_path / name
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    leftover = path.with_name(f".{path.stem}.{dead.pid}.tmp{path.suffix}")
-    running = path.with_name(f".{path.stem}.{os.getppid()}.tmp{path.suffix}")
-    of_another = path.with_name(f".other.{dead.pid}.tmp{path.suffix}")
-    for file in (leftover, running, of_another):
+    host, end = files.HOST, f"1a2b3c.tmp{path.suffix}"
+    leftover = path.with_name(f".{path.stem}.{host}.{dead.pid}.{end}")
+    others = [
+        path.with_name(f".{path.stem}.{host}.{os.getppid()}.{end}"),  # is running
+        path.with_name(f".{path.stem}.{host}-2.{dead.pid}.{end}"),
+        path.with_name(f".other.{host}.{dead.pid}.{end}"),
+    ]
+    for file in (leftover, *others):
         file.write_bytes(b"half")
     with atomic_path(path) as temporary:
         temporary.touch()
-    assert not leftover.exists()
-    assert sorted(tmp_path.iterdir()) == sorted([path, running, of_another])
+    assert sorted(tmp_path.iterdir()) == sorted([path, *others])
 
 
 @pytest.mark.parametrize(
@@ -214,3 +250,22 @@ def test_pickled_arrays_are_never_loaded(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="other things than arrays"):
         read_arrays(path)
     assert not (tmp_path / "harmed").exists()
+
+
+def test_settings_are_read_in_any_encoding_of_json(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    assert read_settings(file) is None
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        file.write_text('{"DATA": "그림"}', encoding=encoding)
+        assert read_settings(file) == {"DATA": "그림"}
+        assert read_settings(tmp_path / "a.zip", file.read_bytes()) == {"DATA": "그림"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff\xff", b"[" * 100_000])
+def test_damaged_settings_are_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "settings.json"
+    file.write_bytes(content)
+    with pytest.raises(RuntimeError, match=r"settings\.json is damaged .*\); bring it back\.$"):
+        read_settings(file)
+    with pytest.raises(RuntimeError, match=r"a\.zip is damaged .*\); bring it back\.$"):
+        read_settings(tmp_path / "a.zip", content)

@@ -1,5 +1,6 @@
 """Where runs keep their files: FROM_SCRATCH, FAST, OUTPUT_DIR and BACKUP_DIR together."""
 
+import errno
 import shutil
 import signal
 from pathlib import Path
@@ -10,7 +11,7 @@ from small_runs import SETTINGS, Session, definitions, interrupted
 
 import dcgan_utils as utils
 from dcgan.dataset import DataSet, find_data, without_images
-from dcgan.folders import choose_output_dir
+from dcgan.folders import choose_output_dir, differences
 
 FIRST, SECOND = "runs/from_scratch_001", "runs/from_scratch_002"
 USUAL = {"OUTPUT_DIR": "", "BACKUP_DIR": "", "FAST": False, "FROM_SCRATCH": False, "EPOCHS": 3}
@@ -113,12 +114,23 @@ def test_a_fresh_run_of_other_parameters_is_another_run(settings: dict) -> None:
         fresh(OUTPUT_DIR=FIRST, **settings)
 
 
-@pytest.mark.parametrize("content", [b"", b"[1]", b"{", None])
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"[" * 100_000, None])
 def test_what_is_no_known_run_is_left_alone(machine: Path, content: bytes | None) -> None:
     train(FIRST, 1)
     settings = machine / FIRST / "training_checkpoints" / "tiny" / "settings.json"
     settings.unlink() if content is None else settings.write_bytes(content)
     assert fresh() == SECOND
+
+
+def test_folders_that_cannot_be_read_are_named(machine: Path, monkeypatch) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    (machine / "drive").mkdir()
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    message = r"^drive cannot be read \(Permission denied\): choose a folder that you may read$"
+    with pytest.raises(ValueError, match=message):
+        fresh(BACKUP_DIR="drive")
 
 
 @CONTRADICTED
@@ -232,3 +244,13 @@ def test_a_fresh_run_on_own_data_goes_on(settings: dict, same: bool) -> None:
     names = {"DATA": "/old/nebulae", "CLASS_NAMES": ("a", "b"), "TRAIN_IMAGES": 225}
     train(FIRST, 1, settings=SETTINGS | names)
     assert fresh(**names | settings) == (FIRST if same else SECOND)
+
+
+@pytest.mark.parametrize("here", ["data/target", "data/alias", "~/data/alias"])
+def test_a_link_to_the_data_is_the_same_data(machine: Path, monkeypatch, here: str) -> None:
+    monkeypatch.setenv("HOME", str(machine))
+    (machine / "data" / "target").mkdir(parents=True)
+    (machine / "data" / "alias").symlink_to("target")
+    for there in (machine / "data" / "target", "data/alias", "/moved/target"):
+        assert differences({"DATA": str(there)}, {"DATA": here}) == ""
+    assert "DATA" in differences({"DATA": "~nobody_here/other"}, {"DATA": here})

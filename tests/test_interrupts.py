@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 from IPython.core.interactiveshell import InteractiveShell
-from small_runs import Session, interrupted, same, without_timings
+from small_runs import IMAGES, LABELS, Session, interrupted, same, without_timings
 
 import dcgan_utils as utils
 
@@ -105,6 +106,21 @@ def test_jupyter_shows_a_sentence_and_no_traceback(
     assert isinstance(result.error_in_exec, KeyboardInterrupt)
     shown = capsys.readouterr()
     assert (shown.out + shown.err).strip() == sentence
+
+
+def test_an_epoch_that_is_left_early_is_not_kept(tmp_path: Path) -> None:
+    session = Session(tmp_path)
+    session.train(1)
+    before = session.run.history_file.read_bytes()
+    dataset = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(8)
+    with session.run.training(session.gan, 2) as training:
+        for batch in training.batches(dataset):
+            training.record(session.quick_step(*batch))
+            break
+        with pytest.raises(RuntimeError, match="epoch 2 was left before its last batch"):
+            training.end_epoch(IMAGES[0], 1.0)
+    assert session.run.history_file.read_bytes() == before
+    assert session.run.epoch == 1
 
 
 def test_an_error_in_the_loop_stays_what_it_is(tmp_path: Path) -> None:

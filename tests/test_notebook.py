@@ -165,12 +165,24 @@ def test_holds_no_path_of_a_machine(notebook: nbformat.NotebookNode) -> None:
     assert not re.search(r"/(root|tmp|work)/|/home/[a-z]|/Users/", everything)
 
 
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub makes of the headings of a text, and the empty one."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {""} | {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("page", [NOTEBOOK, *READMES], ids=lambda p: f"{p.parent.name}-{p.name}")
-def test_links_to_files_of_the_repository_lead_somewhere(page: Path, texts: list[str]) -> None:
+def test_links_within_the_repository_lead_somewhere(page: Path, texts: list[str]) -> None:
     text = "\n".join(texts) if page == NOTEBOOK else page.read_text(encoding="utf-8")
-    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)|<img[^>]* src=\"([^\"]+)\"", text)
+    links = re.findall(r"\]\(([^)\s]+)[^)]*\)|<img[^>]* src=\"([^\"]+)\"", text)
     local = [link for pair in links for link in pair if link and "://" not in link]
-    assert [link for link in local if not (page.parent / link).exists()] == []
+    for path, _, anchor in (link.partition("#") for link in local):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        if target == page:
+            assert anchor in anchors(text)
+        elif anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), f"{path}#{anchor}"
 
 
 def test_badge_and_address_name_the_same_repository(code_cells: list, texts: list[str]) -> None:

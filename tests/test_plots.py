@@ -111,14 +111,14 @@ def test_flow_names_every_step_and_shape() -> None:
 def test_scores_become_a_table() -> None:
     rows = {
         "real": {"distance": 0.11, "pixels": 0.05},
-        "improved": {"distance": 1.234, "kernel": 0.5, "confident": 1.0, "pixels": 0.76},
+        "improved": {"distance": 1.234, "entropy_score": 0.5, "confident": 1.0, "pixels": 0.76},
     }
     assert utils.format_scores(rows).splitlines() == [
-        "|  | classifier's Fréchet distance | classifier's KID formula "
-        "| pixel Fréchet distance (8\u00a0x\u00a08) | confident (>\u00a090\u00a0%) |",
+        "|  | classifier's Fréchet distance | pixel Fréchet distance (8\u00a0x\u00a08) "
+        "| confident (>\u00a090\u00a0%) | Inception-Score formula |",
         "| --- | --- | --- | --- | --- |",
-        "| real | 0.11 | – | 0.05 | – |",
-        "| improved | 1.23 | 0.500 | 0.76 | 100.0% |",
+        "| real | 0.11 | 0.05 | – | – |",
+        "| improved | 1.23 | 0.76 | 100.0% | 0.50 |",
     ]
     narrow = utils.format_scores(rows, columns=("confident", "distance", "rarest")).splitlines()
     assert narrow[0] == "|  | confident (>\u00a090\u00a0%) | classifier's Fréchet distance |"

@@ -14,7 +14,7 @@ from small_runs import IMAGES, LABELS, SETTINGS, Session, definitions, same, wit
 from test_files import cannot_be_written
 
 import dcgan_utils as utils
-from dcgan.files import lock_file
+from dcgan.files import HOST, lock_file
 
 LOST_FILE = pytest.mark.survives(
     "a lost file of a run", "settings.json: named; the picture of an epoch: left out"
@@ -109,10 +109,10 @@ def test_further_metrics_of_a_step_land_in_the_history(tmp_path: Path) -> None:
 
     def step(*batch: tf.Tensor) -> dict[str, tf.Tensor]:
         count = tiny.gan.step
-        return tiny.quick_step(*batch) | {"penalty": count}
+        return tiny.quick_step(*batch) | {r"$\bad$": count}
 
     history = tiny.train(2, step)
-    assert [record["penalty"] for record in history] == [1, 4]  # means of 0, 1, 2 and 3, 4, 5
+    assert [record[r"$\bad$"] for record in history] == [1, 4]  # means of 0, 1, 2 and 3, 4, 5
     assert utils.load_history(tiny.run.history_file) == history
     utils.draw_train_history(history, path=tiny.run.history_plot)
     assert tiny.run.history_plot.stat().st_size > 1000
@@ -218,14 +218,14 @@ def test_training_in_a_thread_works(tmp_path: Path) -> None:
 
 def test_leftovers_of_killed_processes_are_cleared_away(tmp_path: Path) -> None:
     run = Session(tmp_path).run
-    number = 2**22 + 1  # above the largest number of a process on Linux
+    dead = f"{HOST}.{2**22 + 1}.1a2b3c"  # above the largest number of a process on Linux
     leftovers = [
-        run.history_file.with_name(f".tiny.{number}.tmp.json"),
-        run.sample(1).with_name(f".epoch_0001.{number}.tmp.png"),
-        run.checkpoints / f".settings.{number}.tmp.json",
+        run.history_file.with_name(f".tiny.{dead}.tmp.json"),
+        run.sample(1).with_name(f".epoch_0001.{dead}.tmp.png"),
+        run.checkpoints / f".settings.{dead}.tmp.json",
         run.checkpoints / "epoch-1_temp" / "part",
     ]
-    other = run.history_file.with_name(f".tiny.{os.getpid()}.tmp.png")  # of another file
+    other = run.history_file.with_name(f".tiny.{dead}.tmp.png")  # of another file
     for file in (*leftovers, other):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"half")

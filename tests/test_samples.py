@@ -44,14 +44,37 @@ def test_what_is_in_the_way_of_samples_is_named_before_the_work(
         samples.main()
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "{", '{"SEED": 3}'])
-def test_damaged_settings_are_left_to_the_restoring(tmp_path: Path, content: str) -> None:
+@pytest.fixture
+def settings_file(tmp_path: Path) -> Path:
+    """Where the settings of the baseline in `tmp_path` are; not there yet."""
     file = tmp_path / "training_checkpoints" / "baseline" / "settings.json"
-    assert trained.read_settings(str(tmp_path), "baseline") == {}
     file.parent.mkdir(parents=True)
-    file.write_text(content, encoding="utf-8")
-    expected = {"SEED": 3} if "SEED" in content else {}
-    assert trained.read_settings(str(tmp_path), "baseline") == expected
+    return file
+
+
+def test_settings_may_be_missing_or_saved_by_an_editor(tmp_path: Path, settings_file: Path) -> None:
+    assert trained.read_settings(str(tmp_path), "baseline") == {}
+    settings_file.write_text('{"SEED": 3}', encoding="utf-8-sig")
+    assert trained.read_settings(str(tmp_path), "baseline") == {"SEED": 3}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("[1]", "[" * 100_000, '{"IMAGE_SHAPE": 32}', '{"IMAGE_SHAPE": [32]}'),
+        *('{"CLASS_NAMES": 3}', '{"LATENT_DIM": "a"}'),
+    ],
+)
+def test_damaged_settings_end_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings_file: Path, content: str
+) -> None:
+    settings_file.write_text(content, encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["samples.py", f"--output-dir={tmp_path}"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        SystemExit, match=r"^make samples: .*settings\.json .*is damaged .*; bring it"
+    ):
+        samples.main()
 
 
 @pytest.mark.parametrize(("variant", "scale"), [("baseline", 1.0), ("improved", 0.5)])
