@@ -1,6 +1,6 @@
 """Contender: PyTorch with the same layers, `python pytorch.py float32|bfloat16 eager|compile`.
 
-Written the way PyTorch is fast: channels last, autocast, fused Adam, no needless gradients.
+With channels last, autocast, fused Adam and no needless gradients, on one batch of noise.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Time this project against the textbook loop and PyTorch: `make bench`, `make bench-torch`.
 
-Same networks, batch and data for all. Results go to `results.json` and into this folder's README.
+Same networks and batch size for all. Results go to `results.json` and into this folder's README.
 """
 
 import json

@@ -15,7 +15,7 @@ _is_own = re.compile(r"[\w-][\w.-]*").fullmatch  # a file name of a run; no "epo
 
 
 def place(backup_dir: str | Path, output_dir: str | Path, name: str) -> Path:
-    """Return where a file of a run is backed up: each folder of runs has names of its own."""
+    """Return where a file of a run is backed up; its name begins with that of the run's folder."""
     return Path(backup_dir).expanduser() / f"{prefix(output_dir)}{name}"
 
 

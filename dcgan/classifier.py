@@ -1,4 +1,4 @@
-"""A small classifier, whose features and probabilities measure generated images."""
+"""Classifiers, of which one measures images and one is the feature network: train, keep, load."""
 
 import functools
 import math
@@ -270,7 +270,8 @@ def restore_or_train_classifier(
     epochs. It is kept with the run in `output_dir` as training_checkpoints/NAME.npz, with a copy in
     `backup_dir` if there is one. CIFAR-10 has those that come with the repository, and data without
     labels borrow these. A training that was broken off goes on. Raises RuntimeError as for
-    `load_classifier` and `train_classifier`, or if one has to be trained and there are no images.
+    `load_classifier` and `train_classifier`, for a file or runs of other images than these, and if
+    one has to be trained and there are no images, or it cannot be kept.
     """
     shipped = data.source == "cifar10" or not data.labelled
     path = Path("." if shipped else output_dir, "training_checkpoints", f"{name}.npz")

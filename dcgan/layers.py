@@ -1,7 +1,8 @@
 """Keras' own layers and optimizer with faster kernels: same weights, same mathematics.
 
-Each class takes the options of the Keras class of its name and computes the same up to rounding;
-what has no faster kernel is left to Keras. `benchmarks/` measures what they save.
+Each class takes the options of the Keras class of its name and computes the same up to rounding
+(dropout draws other masks); what has no faster kernel is left to Keras. `benchmarks/` measures what
+they save.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """Hinge loss and spectral normalisation, in place of batch normalisation and dropout.
 
-Each kernel of the discriminator is divided by its largest singular value, so that its output cannot
-change faster than its input: its gradient stays bounded however long it trains. Miyato et al.,
-"Spectral Normalization for Generative Adversarial Networks", 2018, https://arxiv.org/abs/1802.05957.
+Each kernel of the discriminator, as a matrix, is divided by its largest singular value, which
+bounds how fast its output can change, however long it trains. Miyato et al., "Spectral
+Normalization for Generative Adversarial Networks", 2018, https://arxiv.org/abs/1802.05957.
 """
 
 from collections.abc import Callable
