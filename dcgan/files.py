@@ -61,7 +61,7 @@ def _cannot_write(path: Path, error: OSError) -> RuntimeError:
     """Turn what the operating system says about a file into a sentence with a remedy."""
     remedies = {
         errno.ENOSPC: "Free some disk space.",
-        errno.ENOTEMPTY: "It exists already: move it away, or choose another OUT.",
+        errno.ENOTEMPTY: "It exists already: move it away, or choose another name.",
     }
     remedy = remedies.get(error.errno, "Choose a folder that you may write to.")
     return RuntimeError(f"Cannot write {path}: {error.strerror or error}. {remedy}")

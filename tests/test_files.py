@@ -77,7 +77,7 @@ def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
 
 def test_a_folder_is_written_whole_but_replaces_none(tmp_path: Path) -> None:
     message = (
-        r"folder: Directory not empty\. It exists already: move it away, or choose another OUT"
+        r"folder: Directory not empty\. It exists already: move it away, or choose another name"
     )
     for error in (nullcontext(), pytest.raises(RuntimeError, match=message)):
         with error, atomic_path(tmp_path / "folder") as temporary:
