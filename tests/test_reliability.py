@@ -21,7 +21,7 @@ from jupyter_client.manager import start_new_kernel
 from small_runs import without_timings
 
 import dcgan_utils as utils
-from dcgan.data import cifar10_cache_path, draw_stand_in_images
+from dcgan.data import cache_path, draw_stand_in_images
 from dcgan.files import lock_file
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +29,7 @@ WORKER = ROOT / "tests" / "train_and_die.py"
 VARIANTS = ("baseline", "improved")
 
 needs_images = pytest.mark.skipif(
-    not cifar10_cache_path().exists(),
+    not cache_path("cifar10").exists(),
     reason="CIFAR-10 is not in the cache; `make run` fetches it",
 )
 needs_signals = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
