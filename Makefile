@@ -94,7 +94,7 @@ bench: ready ## measure the speed: ROUNDS
 
 bench-torch: ready ## measure the speed beside that of PyTorch: ROUNDS
 	$(PREPARE) .venv-torch/ready
-	@$(WITH_SCRIPTS) benchmarks/train_step.py $(call given,--rounds,ROUNDS)
+	@$(WITH_SCRIPTS) benchmarks/train_step.py --torch $(call given,--rounds,ROUNDS)
 
 notebook: ready ## execute the notebook in place, as it is committed
 	$(IN_ROOT) .venv/bin/python -m nbconvert --to notebook --execute --inplace \

@@ -22,6 +22,7 @@ from dcgan.data import load_cifar10
 TAGS = ("setup", "parameters", "definitions", "variant:improved")
 STEPS = 12
 GIF_EPOCHS = 50  # a run makes one GIF
+MATMUL_SIDE = 2048
 KERNELS = {
     "Keras' layers": (),
     "convolutions": ("Conv2D", "Conv2DTranspose"),
@@ -75,10 +76,10 @@ def time_files(lesson: SimpleNamespace, folder: str) -> Measurements:
     }
 
 
-def time_matmul(side: int = 2048) -> Callable[[], float]:
+def time_matmul() -> Callable[[], float]:
     """Return a measurement of a product of square matrices in the policy's precision, best of 5."""
     dtype = keras.config.dtype_policy().compute_dtype
-    matrices = [tf.cast(tf.random.normal((side, side)), dtype) for _ in range(2)]
+    matrices = [tf.cast(tf.random.normal((MATMUL_SIDE, MATMUL_SIDE)), dtype) for _ in range(2)]
     multiply = tf.function(lambda first, second: tf.matmul(first, second)[0, 0])
     product = timed(lambda: multiply(*matrices).numpy())
     return lambda: min(product() for _ in range(5))
@@ -95,6 +96,7 @@ def main(precision: str, folder: str) -> None:
     if precision == "auto":
         measurements["start"] = timed(lambda: next(iter(lesson.make_dataset(*data, 1))))
         measurements["matmul"] = time_matmul()
+        facts["matmul_flops"] = 2 * MATMUL_SIDE**3
         small = SimpleNamespace(**run_cells(*TAGS))
         improved, step = small.improved, small.improved_train_step
         measurements["improved"] = time_step(small, improved, step, data, small.PENALTY_INTERVAL)

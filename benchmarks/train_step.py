@@ -46,7 +46,7 @@ def evaluate(seconds: dict[str, dict[str, np.ndarray]], about: dict[str, Any]) -
     other = sum(others.values())
     epoch = EPOCH_STEPS * mine["step"] + other + mine["distance"]
     book_epoch = EPOCH_STEPS * book["step"] + book["start"] + PICTURES * book["picture"]
-    peak = 2 * 2048**3 / mine["matmul"].min()
+    peak = about["matmul_flops"] / mine["matmul"].min()
     improved = about["improved_batch"] / mine["improved"]
     multiples = {
         "whole epoch against the textbook's": book_epoch / epoch,
@@ -97,10 +97,12 @@ def main() -> None:
     """Measure, print, write."""
     parser = Options("make bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--torch", action="store_true", help="PyTorch too, from .venv-torch")
+    options = parser.parse_args()
+    rounds = options.rounds
     check_whole(ROUNDS=(rounds, 1))
     contenders, facts = {}, {}
-    for name, command in (CONTENDERS | (TORCH if (TORCH_VENV / "ready").exists() else {})).items():
+    for name, command in (CONTENDERS | (TORCH if options.torch else {})).items():
         print(f"warming up: {name}")
         contenders[name] = contend(*command)
         facts[name] = next(contenders[name])

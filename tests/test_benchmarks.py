@@ -105,7 +105,7 @@ def test_results_are_ratios_of_the_same_round() -> None:
         train_step.PROJECT: mine,
     }
     torch = {name: {"step": k * noise} for k, name in enumerate(train_step.TORCH, start=3)}
-    about = {"flops": 1e6, "improved_batch": 64, "improved_flops": 2e6}
+    about = {"flops": 1e6, "improved_batch": 64, "improved_flops": 2e6, "matmul_flops": 5e6}
     about["kernels"] = ["Keras' layers", "all four"]
     tables = train_step.evaluate(seconds | torch, about)
     speeds, improved, epochs, multiples, shares, others, kernels = tables.values()
@@ -113,7 +113,7 @@ def test_results_are_ratios_of_the_same_round() -> None:
     assert [*improved.values()] == [32]
     assert [*epochs.values()] == [195 * 4 + 25 + 4 * 50, 195 + 5 + 1]
     assert [*multiples.values()] == [5, 4, 2, 3]
-    peak, epoch = 2 * 2048**3 / 100, 195 + 5 + 1  # steps, what is done beside them, the distance
+    peak, epoch = 5e6 / 100, 195 + 5 + 1  # steps, what is done beside them, the distance
     expected = [256 * 1e6 / peak, 32 * 2e6 / peak, 100 / epoch, 500 / epoch]
     assert [*shares.values()] == pytest.approx(expected)
     assert [*others.values()] == [1000] * 5
