@@ -20,10 +20,10 @@ def choose_output_dir(parameters: Mapping[str, Any], data: DataSet) -> Path:
     A usual run gets the current folder and a smoke run `runs/fast`, unless OUTPUT_DIR names one.
     With FROM_SCRATCH it is OUTPUT_DIR, or the newest of `runs/from_scratch_001`, …, if that holds
     no run yet, or one that was begun with these parameters and lacks epochs; otherwise the next of
-    these. With other data than the shipped runs' these are `runs/NAME`, `runs/NAME_fast` and
-    `runs/NAME_from_scratch_001`, …. A backup in BACKUP_DIR counts like the run it is of. Raises
-    ValueError if FROM_SCRATCH is set and OUTPUT_DIR holds other runs or a folder cannot be read,
-    or if a run or its backup would lie within its own data.
+    these; a smoke run has `runs/fast_from_scratch_001`, …. With other data than the shipped runs'
+    all these names begin with the data's, such as `runs/NAME_fast`. A backup in BACKUP_DIR counts
+    like the run it is of. Raises ValueError if FROM_SCRATCH is set and OUTPUT_DIR holds other runs
+    or a folder cannot be read, or if a run or its backup would lie within its own data.
     """
     folder = _choose(parameters, [] if data.source == "cifar10" else [data.name])
     source = Path(data.source).expanduser()
@@ -37,8 +37,10 @@ def choose_output_dir(parameters: Mapping[str, Any], data: DataSet) -> Path:
 def _choose(parameters: Mapping[str, Any], names: list[str]) -> Path:
     """Choose a folder whose name begins with `names`, unless OUTPUT_DIR names one."""
     wanted, drive = parameters["OUTPUT_DIR"], parameters["BACKUP_DIR"]
+    if parameters["FAST"]:
+        names = [*names, "fast"]
     if not parameters["FROM_SCRATCH"]:
-        label = "_".join([*names, "fast"] if parameters["FAST"] else names)
+        label = "_".join(names)
         return Path(wanted or (f"runs/{label}" if label else ".")).expanduser()
     label = "_".join([*names, "from_scratch"])
     backups = _list(Path(drive).expanduser()) if drive else []

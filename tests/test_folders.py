@@ -95,6 +95,15 @@ def test_a_finished_fresh_run_is_left_alone() -> None:
 
 
 @CONTRADICTED
+def test_a_fresh_smoke_run_is_not_gone_on_with_in_earnest() -> None:
+    smoke = fresh(FAST=True)
+    assert smoke == "runs/fast_from_scratch_001"
+    train(smoke, 1)
+    assert fresh(FAST=True) == smoke
+    assert fresh() == FIRST
+
+
+@CONTRADICTED
 def test_all_runs_in_a_folder_count() -> None:
     train(FIRST, 3, "first")
     assert fresh() == SECOND
