@@ -35,18 +35,13 @@ def build(
     """Return networks and training step of a row, put together from the notebook's own parts."""
     if plain:
         return lesson.make_baseline(), lesson.train_step
-    rates = [
-        lesson.FallingRate(lesson.halving_rate(lesson.IMPROVED_LEARNING_RATE, half_life))
-        for half_life in (lesson.G_HALF_LIFE, lesson.D_HALF_LIFE)
-    ]
-    adams = [lesson.Adam(rate, beta_1=0.0, beta_2=0.99) for rate in rates]
     classes = len(lesson.CLASS_NAMES)
     sizes = lesson.LATENT_DIM, lesson.IMAGE_SHAPE, lesson.GENERATOR_WIDTH, classes
     generator = lesson.build_improved_generator(*sizes)
     discriminator = choose_heads(lesson, heads, places, classes)
     if not conditional:
         generator, discriminator = without_labels(generator), without_labels(discriminator)
-    return lesson.GAN(generator, discriminator, *adams, ema=ema), lesson.improved_train_step
+    return lesson.make_improved(generator, discriminator, ema), lesson.improved_train_step
 
 
 def without_labels(network: Any) -> Any:

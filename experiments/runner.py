@@ -30,7 +30,7 @@ from typing import Any
 import judge
 import numpy as np
 from command import NO, YES, Options, one_sentence, write_table
-from notebook import ROOT, run_cells
+from notebook import ROOT, SHIPPED, run_cells
 from trained import read_settings
 
 import dcgan_utils as utils
@@ -38,7 +38,7 @@ from dcgan import files
 from dcgan.quiet import tf
 
 HERE = Path(__file__).parent
-TAGS = ("setup", "parameters", "data", "definitions", "variant:baseline", "variant:improved")
+TAGS = ("setup", "parameters", "data", "definitions", "variant:improved")
 # What an idea may spend: ten epochs, and learning rates that fall within them.
 BUDGET = {"EPOCHS": 10, "G_HALF_LIFE": 10, "D_HALF_LIFE": 4}
 TIMED_STEPS = 64  # where a budget is minutes
@@ -64,7 +64,7 @@ def evaluate(lesson: SimpleNamespace, images: np.ndarray, intended: np.ndarray |
 
 def fit_minutes(experiment: ModuleType, minutes: int, choices: Row, parameters: Row) -> Row:
     """Time a row's training step; return as many epochs as fit, and rates that fall within them."""
-    lesson = SimpleNamespace(**run_cells(*TAGS, **parameters))
+    lesson = SimpleNamespace(**run_cells(*TAGS, **SHIPPED | parameters))
     gan, train_step = experiment.build(lesson, **choices)
     step = lesson.compile_step(train_step, gan, lesson.LATENT_DIM, lesson.SEED)
     batch = next(iter(lesson.make_dataset(lesson.x_train, lesson.y_train, 1)))
@@ -96,7 +96,7 @@ def train_row(
         budget = read_settings(folder, name)  # a row that was broken off goes on with its own
         budget = budget or fit_minutes(experiment, minutes, choices, parameters)
         parameters |= {key: budget[key] for key in BUDGET}
-    lesson = SimpleNamespace(**run_cells(*TAGS, **parameters))
+    lesson = SimpleNamespace(**run_cells(*TAGS, **SHIPPED | parameters))
 
     lesson.keras.utils.set_random_seed(lesson.SEED)
     gan, train_step = experiment.build(lesson, **choices)
@@ -177,7 +177,7 @@ def draw_strips(rows: dict[str, Row], strips: Path) -> None:
     pictures = {name: utils.read_picture(path) for name, path in named.items() if path.exists()}
     if pictures:
         images = np.concatenate([np.split(each, SHOWN, axis=1) for each in pictures.values()])
-        utils.draw_class_rows(images, [*pictures], strips.with_suffix(".png"))
+        utils.draw_rows(images, [*pictures], strips.with_suffix(".png"))
 
 
 def write_results(experiment: ModuleType, file: Path, strips: Path) -> str:
@@ -208,9 +208,11 @@ def find_rows(name: str) -> dict[str, Row]:
 
 
 def check_rows(name: str, rows: dict[str, Row], others: list[str]) -> None:
-    """Raise ValueError if there are no rows, or if another experiment has one of their titles."""
+    """Raise ValueError for no rows, other data, or a title that another experiment has."""
     if not rows:
         raise ValueError(f"ROWS of {name}.py is empty: add a row, or remove ROWS")
+    if any("DATA" in options for options in rows.values()):
+        raise ValueError(f"a row of {name}.py sets DATA, but experiments are judged by CIFAR-10")
     for other in others:
         taken = []
         with contextlib.suppress(Exception):  # a file that cannot be imported trains nothing

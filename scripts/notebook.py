@@ -11,6 +11,9 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "cifar10_dcgan.ipynb"
+# The data and places of the shipped runs, whatever a reader has written into the notebook.
+SHIPPED = {"DATA": "cifar10", "IMAGE_SIZE": 32, "OUTPUT_DIR": "", "BACKUP_DIR": ""}
+SHIPPED |= {"FAST": False, "FROM_SCRATCH": False}
 sys.path.insert(0, str(ROOT))  # for dcgan and dcgan_utils
 
 

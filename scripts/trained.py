@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from command import Options, absolute
-from notebook import ROOT, run_cells, variants
+from notebook import ROOT, SHIPPED, run_cells, variants
 
 from dcgan import files
 from dcgan.dataset import without_images
@@ -45,8 +45,7 @@ def restore(variant: str, output_dir: str | None) -> tuple[Any, dict[str, Any]]:
     The parameters are those that it was trained with; its data are not needed, and may be gone.
     Raises RuntimeError if there is no checkpoint, or its settings are damaged.
     """
-    here = {"FAST": False, "FROM_SCRATCH": False, "OUTPUT_DIR": output_dir or ""}
-    names = run_cells("setup", "parameters", **here)
+    names = run_cells("setup", "parameters", **SHIPPED | {"OUTPUT_DIR": output_dir or ""})
     names |= read_settings(output_dir, variant)
     try:
         names["check_settings"](names | {"DATA": "cifar10"})  # its own may be gone

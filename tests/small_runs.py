@@ -11,15 +11,13 @@ from unittest import mock
 
 import numpy as np
 import tensorflow as tf
-from notebook import ROOT, run_cells
+from notebook import run_cells
 
 import dcgan_utils as utils
-from dcgan.classifier import load_classifier
 from dcgan.data import draw_stand_in_images
 from dcgan.devices import compile_step
 from dcgan.gan import GAN
 
-FEATURE_NETWORK = ROOT / "training_checkpoints" / "feature_network.npz"
 IMAGES, LABELS = draw_stand_in_images(24, (8, 8, 3), seed=0)  # three steps an epoch
 SETTINGS = {"SEED": 42, "BATCH_SIZE": 8, "IMAGE_SHAPE": (8, 8, 3)}
 METRICS = {"g_loss": 0.7, "d_loss": 1.4, "real_acc": 0.5, "fake_acc": 0.5}
@@ -29,13 +27,10 @@ METRICS = {"g_loss": 0.7, "d_loss": 1.4, "real_acc": 0.5, "fake_acc": 0.5}
 def definitions() -> SimpleNamespace:
     """Execute the notebook's definitions, except that the distance takes no classifier."""
     names = run_cells(
-        *("setup", "parameters", "definitions"),
+        *("setup", "parameters", "definitions", "variant:improved"),
         **{"PRECISION": "float32", "BATCH_SIZE": 8},
     )
     names["TRAIN_IMAGES"] = 24
-    trained = load_classifier(FEATURE_NETWORK, names["build_feature_network"])
-    feature_maps = names["make_feature_maps"](trained.model)
-    names |= {"feature_network": trained, "feature_maps": feature_maps}
     names["measure_distance"] = lambda gan: float(np.std(gan.generator.weights[0]))
     return SimpleNamespace(**names)
 

@@ -81,6 +81,9 @@ def test_an_experiment_has_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "ROWS", {})
     with pytest.raises(ValueError, match=r"^ROWS of peers.py is empty: add a row, or remove ROWS$"):
         runner.run_experiment("peers")
+    monkeypatch.setattr(peers, "ROWS", {"clothes": {"DATA": "fashion_mnist"}})
+    with pytest.raises(ValueError, match=r"^a row of peers.py sets DATA, but experiments are judg"):
+        runner.run_experiment("peers")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"rows": 1}', '{"rows": {"a": 1}}', '{"row'])
@@ -250,4 +253,4 @@ def test_a_row_that_was_broken_off_keeps_its_budget(
     monkeypatch.setattr(runner, "run_cells", lambda *tags, **given: parameters.update(given))
     with pytest.raises(TypeError):  # there are no cells to go on with
         runner.train_row(baseline, "a row", {"minutes": 3}, tmp_path, tmp_path, False)
-    assert parameters == {"FAST": False} | budget
+    assert parameters == runner.SHIPPED | budget
