@@ -84,8 +84,8 @@ def generate_images(
     """Generate uint8 images (N, height, width, channels), `batch_size` at a time.
 
     The Keras model maps finite noise (N, latent_dim), or [noise, labels], to float images in
-    [-1, 1]. Labels are classes (N,), which become one-hot vectors, or float (N, classes), taken as
-    they are; a generator of one input ignores them.
+    [-1, 1]. Labels are classes (N,), which become one-hot vectors; a generator of one input ignores
+    them.
     """
     noise = as_array(noise, "noise")
     if noise.ndim < 2 or not noise.size or not np.isfinite(noise).all():
@@ -94,11 +94,9 @@ def generate_images(
     inputs, batches = [noise], []
     if len(generator.inputs) > 1:
         labels, classes = as_array(labels, "labels"), generator.inputs[1].shape[-1]
-        if labels.ndim == 1 and np.isin(labels, range(classes)).all():
-            labels = np.eye(classes, dtype=np.float32)[labels.astype(int)]
-        if labels.shape != (len(noise), classes) or not np.isfinite(labels).all():
+        if labels.shape != noise.shape[:1] or not np.isin(labels, range(classes)).all():
             raise ValueError(f"labels must be {len(noise)} whole numbers from 0 to {classes - 1}")
-        inputs.append(labels)
+        inputs.append(np.eye(classes, dtype=np.float32)[labels.astype(int)])
     for start in range(0, len(noise), batch_size):
         batch = [values[start : start + batch_size] for values in inputs]
         images = generator(batch if len(batch) > 1 else batch[0], training=False)
@@ -148,19 +146,19 @@ def draw_panels(panels: dict[str, Any], columns: int = 3) -> Figure:
     return _paste(grid, grid.shape[1])
 
 
-def draw_class_rows(images: Any, class_names: Sequence[str], path: File | None = None) -> Figure:
-    """Draw an image batch with one row of images a class, its name at the left."""
+def draw_rows(images: Any, names: Sequence[str], path: File | None = None) -> Figure:
+    """Draw an image batch in rows of equal length, the name of each at its left."""
     images = to_uint8(images)
-    if len(class_names) == 0 or len(images) % len(class_names):
-        raise ValueError(f"{len(images)} images do not fill {len(class_names)} rows")
-    columns = len(images) // len(class_names)
+    if len(names) == 0 or len(images) % len(names):
+        raise ValueError(f"{len(images)} images do not fill {len(names)} rows")
+    columns = len(images) // len(names)
     grid = image_grid(images, columns, scale=min(4, max(1, 640 // (columns * images.shape[2]))))
     font = max(12, grid.shape[1] / 32)  # pixels
-    margin = round(0.62 * font * max(map(len, class_names)) + font)
+    margin = round(0.62 * font * max(map(len, names)) + font)
     figure = _paste(grid, grid.shape[1] + margin)
     right = (margin - 0.5 * font) / (grid.shape[1] + margin)
-    for row, name in enumerate(class_names):
-        middle = 1 - (row + 0.5) / len(class_names)
+    for row, name in enumerate(names):
+        middle = 1 - (row + 0.5) / len(names)
         style = {"ha": "right", "va": "center", "fontsize": font * 72 / DPI}
         figure.text(right, middle, name, parse_math=False, **style)
     return _save_figure(figure, path)
@@ -303,17 +301,15 @@ def draw_train_history(
     count = 4 if others else 3
     figure = Figure(figsize=(7.5, 3.3 * count), dpi=DPI, layout="constrained")
     losses, accuracies, quality, *further = axes = figure.subplots(count)
-    pairs = all(record["real_acc"] == record["fake_acc"] for record in history)
     curves = [
         (losses, "g_loss", "generator", GENERATED),
         (losses, "d_loss", "discriminator", DISCRIMINATOR),
         (accuracies, "real_acc", "real images", REAL),
         (accuracies, "fake_acc", "generated images (fake accuracy)", GENERATED),
     ]
-    for axis, key, name, color in curves[:2] + curves[3:] if pairs else curves:
+    for axis, key, label, color in curves:
         values = history_column(history, key)
         axis.plot(epochs, values, ".", color=color, alpha=0.4)
-        label = "pairs of a real and a generated image" if pairs and axis is accuracies else name
         axis.plot(epochs, smooth(values), color=color, label=label)
     levels = dict(zip(chance_losses or (), (GENERATED, DISCRIMINATOR), strict=False))
     for level, color in levels.items():

@@ -149,10 +149,11 @@ def compile_step(
     """Compile a training step for the current strategy, which hands each device its share.
 
     `train_step` maps (gan, real_images, labels, noise) to a dict of one number for each of
-    `STEP_KEYS` and any others. It trains a `dcgan.gan.GAN`, whose EMA generator then follows, by
-    `apply_gradients` on a device's share: real images (N, height, width, channels), labels (N,) and
-    noise float32 (N, latent_dim). Noise of step k is drawn from (seed, k) for the whole batch, so
-    it depends neither on the number of devices nor on interruptions.
+    `STEP_KEYS` and any others. It gets a device's share of a batch: real images (N, height, width,
+    channels), labels (N,) and noise float32 (N, latent_dim). It trains the `dcgan.gan.GAN` by
+    `apply_gradients`; the EMA generator is updated after it. Noise of step k is drawn from
+    (seed, k) for the whole batch, so it depends neither on the number of devices nor on
+    interruptions.
 
     Returns a function (real_images, labels) of a whole batch that trains for one step and returns
     those numbers as float32 means over the devices. Raises ValueError for a `train_step` of other

@@ -27,7 +27,7 @@ def check_pictures(*pictures: Any) -> None:
 
 
 def png_bytes(pixels: np.ndarray) -> bytes:
-    """Encode a picture as PNG, e.g. for `IPython.display.Image`."""
+    """Encode a picture as PNG."""
     check_pictures(pixels)
     return iio.imwrite("<bytes>", pixels, extension=".png")
 

@@ -55,7 +55,7 @@ def test_pictures_of_anything(tmp_path: Path, picture: Any, others: list, column
     assert joined is None or is_picture(joined)
     for figure in (
         result_or_error(lambda: utils.draw_panels({"title": picture}, columns=columns)),
-        result_or_error(lambda: utils.draw_class_rows(picture, ["one", "two"])),
+        result_or_error(lambda: utils.draw_rows(picture, ["one", "two"])),
     ):
         assert figure is None or isinstance(figure, Figure)
 

@@ -290,4 +290,4 @@ def test_names_may_be_in_any_script_and_encoding(tmp_path: Path, capsys) -> None
     assert data.class_names == ("강아지", "\\udcb0\\udcad")
     json.dumps(data.class_names).encode()
     capsys.readouterr().out.encode()
-    utils.draw_class_rows(*data.examples(2), tmp_path / "rows.png")
+    utils.draw_rows(*data.examples(2), tmp_path / "rows.png")

@@ -3,6 +3,7 @@
 import ast
 import math
 import re
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -195,6 +196,21 @@ def test_a_gif_is_displayed_unless_the_text_shows_it(shipped: bool, colab: bool)
     exec(cell[: cell.index("\n\n\nframes = ")], namespace)
     namespace["show_file"]("a.gif", "six dots")
     assert displayed == ([] if shipped and not colab else ["a.gif: six dots"])
+
+
+@pytest.mark.parametrize("name", ["DATA", "OUTPUT_DIR", "BACKUP_DIR"])
+def test_drive_is_mounted_for_every_folder_on_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cell,) = (source for source, _ in code_cells() if "drive.mount" in source)
+    mounted: list[str] = []
+    colab = SimpleNamespace(drive=SimpleNamespace(mount=mounted.append))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    places = {"DATA": "cifar10", "OUTPUT_DIR": "", "BACKUP_DIR": ""}
+    exec(cell[: cell.index("if FAST:")], places | {name: "/content/drive/MyDrive/x"})
+    assert mounted == ["/content/drive"]
+    exec(cell[: cell.index("if FAST:")], places)
+    assert mounted == ["/content/drive"]
 
 
 @CHANGED

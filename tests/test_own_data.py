@@ -60,7 +60,7 @@ def describe(
     return run
 
 
-@pytest.mark.parametrize(("classes", "columns"), [(1, 4), (3, 3), (10, 10), (100, 10)])
+@pytest.mark.parametrize(("classes", "columns"), [(1, 4), (3, 3), (10, 10), (12, 10), (100, 10)])
 def test_pictures_of_epochs_can_be_read_for_any_number_of_classes(
     describe: Callable[..., SimpleNamespace], classes: int, columns: int
 ) -> None:
@@ -70,8 +70,16 @@ def test_pictures_of_epochs_can_be_read_for_any_number_of_classes(
     noise, labels = names.draw_inputs(2 * classes, 0)
     assert labels.tolist() == [*range(classes)] * 2
     generator = names.build_improved_generator(names.LATENT_DIM, names.IMAGE_SHAPE, 4, classes)
-    gan = SimpleNamespace(conditional=True, ema_generator=generator)
+    asked = []
+
+    def draw(inputs: list[np.ndarray], training: bool) -> keras.KerasTensor:
+        asked.extend(inputs[1].argmax(axis=1))
+        return generator(inputs, training=training)
+
+    draw.inputs = generator.inputs
+    gan = SimpleNamespace(conditional=True, ema_generator=draw)
     assert names.sample_grid(gan).shape == (4 * 42 + 2, columns * 42 + 2, 3)
+    assert asked == [*range(min(classes, columns))] * (4 * columns // min(classes, columns))
     assert utils.generate_images(generator, noise, labels).shape[1:] == (20, 20, 1)
     assert names.data.examples()[0].shape[0] == 10 * min(classes, 10)
 
