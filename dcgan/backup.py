@@ -66,7 +66,10 @@ def read_run(path: Path, name: str) -> tuple[dict[str, bytes], int]:
 
 
 def unpack(contents: dict[str, bytes], folder: Path) -> None:
-    """Write files below a folder in their order, each whole; RuntimeError if that is impossible."""
-    for name, content in contents.items():
+    """Write files below a folder, each whole; RuntimeError if that is impossible.
+
+    Indexes, which make checkpoints of what is there, come last: what is broken off begins again.
+    """
+    for name in sorted(contents, key=lambda name: name.endswith(".index")):
         with atomic_path(folder / name) as temporary:
-            temporary.write_bytes(content)
+            temporary.write_bytes(contents[name])

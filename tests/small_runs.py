@@ -1,5 +1,6 @@
 """What a reader has after executing the notebook's cells, with networks that train in no time."""
 
+import contextlib
 import functools
 import os
 import signal
@@ -26,10 +27,9 @@ METRICS = {"g_loss": 0.7, "d_loss": 1.4, "real_acc": 0.5, "fake_acc": 0.5}
 @functools.cache
 def definitions() -> SimpleNamespace:
     """Execute the notebook's definitions, except that the distance takes no classifier."""
-    names = run_cells(
-        *("setup", "parameters", "definitions", "variant:improved"),
-        **{"PRECISION": "float32", "BATCH_SIZE": 8},
-    )
+    tags = ("setup", "parameters", "definitions", "variant:improved")
+    with contextlib.chdir("."), contextlib.redirect_stdout(None):  # run_cells goes elsewhere
+        names = run_cells(*tags, PRECISION="float32", BATCH_SIZE=8)
     names["TRAIN_IMAGES"] = 24
     names["measure_distance"] = lambda gan: float(np.std(gan.generator.weights[0]))
     return SimpleNamespace(**names)

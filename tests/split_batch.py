@@ -92,7 +92,7 @@ def make_batches() -> tf.data.Dataset:
 
 
 def train(precision: str) -> dict[str, np.ndarray]:
-    """Train on all devices, in 16 bits with dropout; return metrics and weights by name."""
+    """Train on all devices, in float16 with dropout; return metrics and weights by name."""
     keras.config.set_dtype_policy(precision)
     gan = build_gan(0.0 if precision == "float32" else 0.3, ema=True)
     step = compile_step(train_step, gan, LATENT_DIM, SEED)

@@ -36,9 +36,8 @@ def test_gradients_are_flipped_back() -> None:
     assert np.array_equal(tape.gradient(total, images), random_flip(weights, (3, 4)))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "uint8"])
-def test_random_numbers_have_the_shape_of_rows_and_depend_on_the_seed(dtype: str) -> None:
-    rows, draw = tf.zeros((6, 2, 3), dtype), tf.random.stateless_normal
+def test_random_numbers_have_the_shape_of_rows_and_depend_on_the_seed() -> None:
+    rows, draw = tf.zeros((6, 2, 3)), tf.random.stateless_normal
     numbers = draw_like(rows, draw, (3, tf.constant(4, tf.int64)))
     assert np.array_equal(numbers, draw((6, 2, 3), (3, 4)))
     assert not np.array_equal(numbers, draw_like(rows, draw, (3, 5)))

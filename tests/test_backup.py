@@ -1,5 +1,6 @@
 """Backups: a run moves to another machine, the newer one wins, and nothing else gets in."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ from test_files import cannot_be_written
 from test_runs import OTHER_SETTINGS
 
 import dcgan_utils as utils
+from dcgan import backup
+from dcgan.files import atomic_path
 
 NEWER = pytest.mark.survives(
     "a backup beside shipped files", "the newer one wins, and no older one takes its place"
@@ -82,6 +85,30 @@ def test_a_copy_and_an_old_date_are_no_obstacle(machine: Callable, drive: Path) 
     kept = [Path(name).name for name in contents(drive / "run_tiny.zip") if "samples" in name]
     assert kept == ["epoch_0001.png", "epoch_0002.png", "epoch_0003.png"]
     assert len(machine("there").train(3)) == 3
+
+
+def test_fetching_that_is_broken_off_begins_again(
+    machine: Callable, drive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before each of its files."""
+    history = machine("here").train(2)
+    for count in range(len(contents(drive / "run_tiny.zip"))):
+        written = []
+
+        @contextlib.contextmanager
+        def atomic_path_until(path: Path, count: int = count, written: list = written):
+            if len(written) == count:
+                raise KeyboardInterrupt
+            written.append(path)
+            with atomic_path(path) as temporary:
+                yield temporary
+
+        there = machine(f"there {count}")
+        monkeypatch.setattr(backup, "atomic_path", atomic_path_until)
+        with pytest.raises(KeyboardInterrupt):
+            there.train(2)
+        monkeypatch.setattr(backup, "atomic_path", atomic_path)
+        assert there.train(2) == history
 
 
 @NEWER

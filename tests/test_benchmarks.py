@@ -133,15 +133,27 @@ def test_readme_shows_the_results() -> None:
 def test_steps_of_the_lesson_are_timed_with_each_kernel(
     lesson: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = lesson()
-    data = draw_stand_in_images(project.STEPS * names.BATCH_SIZE, (32, 32, 3), seed=0)
-    monkeypatch.setattr(project, "KERNELS", {"none": (), "all four": project.KERNELS["all four"]})
-    measurements = project.time_kernels(names, data)
-    assert [*measurements] == ["none", "all four"]
-    assert all(measure() > 0 for measure in measurements.values())
-    assert names.make_baseline.__globals__["Conv2D"] is layers.Conv2D
+    names, timed_with = lesson(GENERATOR_WIDTH=8, DISCRIMINATOR_WIDTH=8), {}
+    data = draw_stand_in_images(2 * names.BATCH_SIZE, (32, 32, 3), seed=0)
+    gan = names.make_baseline()
+    assert project.time_step(names, gan, names.train_step, data, count=2)() > 0
+    scope = names.make_baseline.__globals__
+    kinds = project.KERNELS["all four"]
+
+    def time_step(lesson: object, gan: object, *_: object) -> None:
+        found = [type(layer) for layer in gan.generator.layers + gan.discriminator.layers]
+        found.append(type(gan.checkpoint.g_optimizer))
+        timed_with[len(timed_with)] = {k.__name__ for k in found if k.__module__ == "dcgan.layers"}
+
+    monkeypatch.setattr(project, "time_step", time_step)
+    assert [*project.time_kernels(names, data)] == [*project.KERNELS]
+    assert [*timed_with.values()] == [{*chosen} for chosen in project.KERNELS.values()]
+    assert all(scope[name] is getattr(layers, name) for name in kinds)
 
 
-def test_files_of_the_lesson_are_timed(lesson: Callable, tmp_path: Path) -> None:
+def test_files_of_the_lesson_are_timed(
+    lesson: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(project, "GIF_EPOCHS", 3)
     measurements = project.time_files(lesson(FAST=True), str(tmp_path))
     assert all(measure() > 0 for measure in measurements.values())

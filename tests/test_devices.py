@@ -45,7 +45,7 @@ def one_device() -> dict[str, np.ndarray]:
 def two_devices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """Train on two devices; return the folder of the results and the lines of the output."""
     folder = tmp_path_factory.mktemp("two_devices")
-    process = start_split(2, folder, "float32", "mixed_bfloat16", "mixed_float16")
+    process = start_split(2, folder, "float32", "mixed_float16")
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors[-2000:]
     return folder, output.splitlines()
@@ -68,11 +68,10 @@ def test_two_devices_train_like_one(
     assert_alike(one_device, folder / "float32.npz")
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_two_devices_train_in_16_bits(two_devices: tuple[Path, list[str]], precision: str) -> None:
-    two = np.load(two_devices[0] / f"{precision}.npz")
-    assert np.isfinite(two["weights"]).all()
-    assert two["g_loss"][0] != two["g_loss"][-1]
+def test_two_devices_stay_finite_in_float16(two_devices: tuple[Path, list[str]]) -> None:
+    """With dropout; that weights move as in float32 is shown for one device."""
+    two = np.load(two_devices[0] / "mixed_float16.npz")
+    assert all(np.isfinite(values).all() for values in two.values())
 
 
 def test_an_overflow_on_one_device_skips_the_step_on_both(
@@ -280,3 +279,17 @@ def test_precision_fits_the_weakest_gpu(
 def test_one_device_has_the_whole_share() -> None:
     rows = tf.range(6)
     assert np.array_equal(tf.distribute.get_strategy().run(devices.own_share, (rows,)), rows)
+
+
+@pytest.mark.parametrize("other", [2, 3])
+def test_workers_start_from_the_same_epoch(monkeypatch: pytest.MonkeyPatch, other: int) -> None:
+    two_workers = SimpleNamespace(
+        num_replicas_in_sync=2, run=lambda f: f(), reduce=lambda kind, value, axis: value + other
+    )
+    monkeypatch.setattr(devices.tf.distribute, "get_strategy", lambda: two_workers)
+    epoch = tf.Variable(2)
+    if other == 2:
+        devices.require_same_epoch(epoch)
+    else:
+        with pytest.raises(RuntimeError, match=r"from epoch 2 and another .* must be a fold"):
+            devices.require_same_epoch(epoch)

@@ -193,6 +193,24 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
 
 
 @needs_locks
+def test_a_lock_that_is_deleted_while_it_is_taken_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its owner ends, and a third process begins, between our opening and locking it."""
+    lock, lock_for_real = tmp_path / ".lock", files.fcntl.flock
+
+    def flock(*given: object) -> None:
+        monkeypatch.setattr(files.fcntl, "flock", lock_for_real)
+        lock.unlink()
+        lock.touch()
+        lock_for_real(*given)
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    with lock_file(lock):
+        assert f"process {os.getpid()}," in lock.read_text(encoding="utf-8")
+
+
+@needs_locks
 def test_a_file_system_without_locks_is_no_obstacle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,10 +90,9 @@ def test_its_variables_are_those_of_its_checkpoint(
     assert sorted(map(list, found)) == sorted(list(variable.shape) for variable in gan.variables)
 
 
-@pytest.mark.parametrize("ema", [False, True])
-def test_a_restored_run_goes_on_with_the_same_bits(tmp_path: Path, ema: bool) -> None:
+def test_a_restored_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     """Moments, random state and the average included; the noise comes from the step's number."""
-    first, second = (build_gan(dropout=0.3, ema=ema) for _ in range(2))
+    first, second = (build_gan(dropout=0.3, ema=True) for _ in range(2))
     train(first, 3)
     first.epoch.assign(7)
     path = first.checkpoint.write(str(tmp_path / "c"))
@@ -155,7 +154,6 @@ def test_float16_scales_the_loss_and_keeps_the_optimizers_inside() -> None:
 
 
 def test_the_ema_generator_is_a_copy_with_the_same_weights() -> None:
-    assert build_gan().ema_generator is not None
     plain, averaging = build_gan(), build_gan(ema=True)
     assert plain.ema_generator is plain.generator
     assert averaging.ema_generator is not averaging.generator

@@ -168,20 +168,29 @@ def test_noise_and_class_reach_every_normalisation(names: SimpleNamespace) -> No
             assert layer.kernel.shape[0] == names.LATENT_DIM + 10
 
 
-def test_one_step_trains_the_heads_and_the_generator_but_not_the_feature_network(
-    names: SimpleNamespace,
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_the_step_trains_in_16_bits(
+    names: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
-    gan = small_gan(names)
-    network = names.feature_maps.get_weights()
-    generator, discriminator = gan.generator.get_weights(), gan.discriminator.get_weights()
-    assert same(gan.ema_generator.get_weights(), generator)
-    metrics = improved_step(names, gan)(tf.constant(IMAGES), tf.constant(LABELS))
+    """With every term: flips, feature maps, penalty and class term."""
+    keras.config.set_dtype_policy(precision)
+    scope, penalties = names.improved_train_step.__globals__, []
+    monkeypatch.setitem(scope, "policy", precision)
+    maps = names.make_feature_maps(names.feature_network.model)
+    monkeypatch.setitem(scope, "feature_maps", maps)
+    measure = names.gradient_penalty
+    monkeypatch.setitem(
+        scope, "gradient_penalty", lambda *given: penalties.append(measure(*given)) or penalties[0]
+    )
+    gan = small_gan(SimpleNamespace(**vars(names) | {"feature_maps": maps}))
+    before = [gan.generator.get_weights(), gan.discriminator.get_weights()]
+    noise = tf.constant(names.draw_inputs(8, 0)[0])
+    metrics = names.improved_train_step(gan, tf.constant(IMAGES), tf.constant(LABELS), noise)
+    assert 0 < float(penalties[0]) < 100
     assert all(np.isfinite(float(value)) for value in metrics.values())
-    assert same(names.feature_maps.get_weights(), network)
-    for part in (gan.generator, gan.ema_generator):
-        assert not same(part.get_weights(), generator)
-    heads = zip(discriminator, gan.discriminator.weights, strict=True)
-    assert not any(np.array_equal(old, weight) for old, weight in heads)
+    for network, weights in zip((gan.generator, gan.discriminator), before, strict=True):
+        assert not any(map(np.array_equal, network.get_weights(), weights))
+        assert all(np.isfinite(weight).all() for weight in network.get_weights())
 
 
 def test_the_terms_of_both_losses_are_weighted_and_the_penalty_is_due_every_so_many_steps(
@@ -223,11 +232,19 @@ def test_real_and_generated_images_are_flipped_independently(
     assert seeds == [[names.SEED, 6], [names.SEED, 7]]
 
 
-def test_a_run_with_averaged_weights_is_restored(names: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_run_trains_all_but_the_feature_network_and_is_restored(
+    names: SimpleNamespace, tmp_path: Path
+) -> None:
     images, labels = draw_stand_in_images(16, (32, 32, 3), seed=0)
-    run = utils.Run(tmp_path, "improved")
+    run, maps = utils.Run(tmp_path, "improved"), names.feature_maps.get_weights()
     first, second = small_gan(names), small_gan(names)
+    begun = first.generator.get_weights(), first.discriminator.get_weights()
+    assert same(first.ema_generator.get_weights(), begun[0])
     history = names.train(first, run, improved_step(names, first), images, labels, 1)
+    assert same(names.feature_maps.get_weights(), maps)
+    for network, weights in zip((first.generator, first.discriminator), begun, strict=True):
+        assert not any(map(np.array_equal, network.get_weights(), weights))
+    assert not same(first.ema_generator.get_weights(), begun[0])
     assert utils.read_picture(run.sample(1)).shape == (4 * 66 + 2, 10 * 66 + 2, 3)
     assert names.train(second, run, improved_step(names, second), images, labels, 1) == history
     for name in ("generator", "ema_generator", "discriminator"):

@@ -336,3 +336,9 @@ def test_a_script_that_fails(tmp_path: Path) -> None:
     script.write_text("raise SystemExit(3)")
     with pytest.raises(RuntimeError, match=r"^fails\.py failed"):
         judge.run_script(sys.executable, script)
+
+
+def test_samples_are_drawn_by_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "COUNT", 4)
+    images, labels = judge.draw_samples("improved", None)
+    assert (images.shape, labels.tolist()) == ((4, 32, 32, 3), [0, 1, 2, 3])

@@ -125,7 +125,7 @@ def test_every_target_takes_a_python_and_what_its_text_lists(project: Path) -> N
         assert done.stdout.count("='1'") == len(names)
 
 
-def test_options_are_checked_before_pytorch_is_installed(project: Path) -> None:
+def test_make_leaves_it_to_the_judge_to_install_pytorch(project: Path) -> None:
     for target in ("judge", "experiment"):
         assert options_of(make(project, target)) == []
     assert not (project / ".venv-judge").exists()

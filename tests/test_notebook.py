@@ -13,6 +13,7 @@ import imageio.v3 as iio
 import nbformat
 import numpy as np
 import pytest
+from notebook import variants
 from run import to_page
 from test_classifier import NEEDS_DATA
 from test_runs import OTHER_SETTINGS
@@ -154,6 +155,7 @@ def test_has_the_eight_steps_in_order(texts: list[str]) -> None:
 
 def test_cells_are_tagged(code_cells: list) -> None:
     tags = [tag for cell in code_cells for tag in cell.metadata.get("tags", [])]
+    assert variants() == [*VARIANTS]
     once = ["parameters", *(f"train:{variant}" for variant in VARIANTS)]
     assert [tags.count(tag) for tag in once] == [1] * len(once)
     several = [f"{kind}:{variant}" for kind in ("variant", "plots") for variant in VARIANTS]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from own_pictures import COLOURS, write_folder
 from small_runs import definitions
+from test_checkpoints import ODD_FOLDER
 from test_end_to_end import execute, shipped_files
 from test_scripts import command
 
@@ -19,6 +20,8 @@ import dcgan_utils as utils
 from dcgan import classifier
 from dcgan.dataset import DataSet
 from dcgan.pictures import read_picture
+
+ODD_NAME = 'a b [v2]\'s "$HOME" $(x) 한글'
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,7 @@ def describe(
     return run
 
 
-@pytest.mark.parametrize(("classes", "columns"), [(1, 4), (3, 3), (10, 10), (12, 10), (100, 10)])
+@pytest.mark.parametrize(("classes", "columns"), [(1, 4), (3, 3), (10, 10), (12, 10)])
 def test_pictures_of_epochs_can_be_read_for_any_number_of_classes(
     describe: Callable[..., SimpleNamespace], classes: int, columns: int
 ) -> None:
@@ -94,9 +97,10 @@ def test_settings_describe_the_data(
     assert settings["TRAIN_IMAGES"] == 225
 
 
+@ODD_FOLDER
 def test_a_run_on_a_folder_is_trained_and_sampled(tmp_path: Path) -> None:
     """Samples take the classes from the run, whose pictures may be gone."""
-    folder, run = write_folder(tmp_path / "mine", 30, [*COLOURS]), tmp_path / "run"
+    folder, run = write_folder(tmp_path / "mine", 30, [*COLOURS]), tmp_path / ODD_NAME
     shipped = sorted((path, path.stat().st_mtime_ns) for path in shipped_files())
     options = ("--variant=improved", f"--output-dir={run}")
     training = ("train", "--fast", "--epochs=1", "--image-size=20", *options)
@@ -108,7 +112,10 @@ def test_a_run_on_a_folder_is_trained_and_sampled(tmp_path: Path) -> None:
     assert networks == {"classifier.npz"}  # the feature network is that of CIFAR-10
     settings = json.loads((run / "training_checkpoints/improved/settings.json").read_text())
     assert settings["CLASS_WEIGHT"] == 0
-    assert read_picture(run / "generated_samples" / "improved" / "epoch_0001.png").shape[2] == 3
+    picture = read_picture(run / "generated_samples" / "improved" / "epoch_0001.png")
+    assert picture.shape == (4 * 42 + 2, 3 * 42 + 2, 3)
+    assert (run / "training_history" / "improved.png").stat().st_size > 1000
+    assert (run / "generated_samples" / "improved.gif").stat().st_size > 1000
 
     shutil.rmtree(folder)
     out = tmp_path / "few.npz"

@@ -28,9 +28,8 @@ def run(script: str, shell: str = "", **environment: str) -> subprocess.Complete
 
 
 @ANOTHER_MACHINE
-@pytest.mark.parametrize("backend", ["", "torch"])
-def test_keras_does_not_depend_on_its_settings(tmp_path: Path, backend: str) -> None:
-    theirs = {"backend": backend or "jax", "image_data_format": "channels_first"}
+def test_keras_does_not_depend_on_its_settings(tmp_path: Path) -> None:
+    theirs = {"backend": "jax", "image_data_format": "channels_first"}
     theirs |= {"floatx": "float64", "epsilon": 1e-7}
     (tmp_path / "keras.json").write_text(json.dumps(theirs), encoding="utf-8")
     script = (
@@ -40,8 +39,7 @@ def test_keras_does_not_depend_on_its_settings(tmp_path: Path, backend: str) -> 
         "\nlayer.build((1, 2, 2, 3)); print(config.backend(), layer.data_format, config.floatx())"
     )
     script += "\nprint(config.dtype_policy().name, layer.kernel.shape, layer.kernel.dtype)"
-    environment = {"KERAS_HOME": str(tmp_path)} | ({"KERAS_BACKEND": backend} if backend else {})
-    done = run(script, **environment)
+    done = run(script, KERAS_HOME=str(tmp_path), KERAS_BACKEND="torch")
     assert (done.returncode, done.stderr) == (0, "")
     expected = "tensorflow channels_last float32\nfloat32 (1, 1, 3, 1) float32\n"
     assert done.stdout == expected

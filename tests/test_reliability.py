@@ -178,7 +178,7 @@ def test_deterministic_kernels_give_the_same_bits_twice(tmp_path: Path, variant:
 
 def choose_moments(count: int, seed: int) -> Iterator[dict[str, object]]:
     """Choose when to kill: each kind of event in turn, at a random time within it."""
-    longest = {"step": 0.05, "picture": 0.02, "history": 0.003, "checkpoint": 0.08, "gif": 0.1}
+    longest = {"checkpoint": 0.08, "step": 0.05, "picture": 0.02, "history": 0.003, "gif": 0.1}
     calls = {"step": 11, "gif": 1}
     rng = random.Random(seed)
     for number in range(count):
@@ -226,8 +226,8 @@ def test_twenty_kills(tmp_path: Path, record_property: Callable) -> None:
 
 
 @needs_signals
-def test_two_kills(tmp_path: Path) -> None:
-    survive_kills(tmp_path, moments=2, seed=1)
+def test_a_kill_while_a_checkpoint_is_written(tmp_path: Path) -> None:
+    survive_kills(tmp_path, moments=1, seed=1)
 
 
 @pytest.fixture
@@ -273,6 +273,7 @@ def test_a_full_disk_stops_the_run_and_harms_nothing(small_disk: Path, left: int
     assert printed_epochs(finish(small_disk, "baseline", 2)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.survives("two runs at once", "a second process starts while the first one trains")
 @needs_signals
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
@@ -305,11 +306,6 @@ def watch_a_long_run(names: object, output_dir: Path, epochs: int, early: int) -
 
 SMALL = {"BATCH_SIZE": 16, "FAST": True, "GENERATOR_WIDTH": 8, "DISCRIMINATOR_WIDTH": 8}
 needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
-
-
-@needs_proc
-def test_some_epochs_stay_flat(lesson: Callable, tmp_path: Path) -> None:
-    watch_a_long_run(lesson(**SMALL), tmp_path, epochs=25, early=8)
 
 
 @pytest.mark.slow

@@ -61,8 +61,8 @@ def test_settings_may_be_missing_or_saved_by_an_editor(tmp_path: Path, settings_
 @pytest.mark.parametrize(
     "content",
     [
-        *("[1]", "[" * 100_000, '{"IMAGE_SHAPE": 32}', '{"IMAGE_SHAPE": [32]}'),
-        *('{"CLASS_NAMES": 3}', '{"LATENT_DIM": "a"}'),
+        *("[1]", '{"IMAGE_SHAPE": 32}', '{"IMAGE_SHAPE": [32]}', '{"CLASS_NAMES": 3}'),
+        '{"LATENT_DIM": "a"}',
     ],
 )
 def test_damaged_settings_end_in_one_sentence(
@@ -92,6 +92,24 @@ def test_the_noise_of_the_improved_variant_is_scaled(
     samples.main()
     with np.load(tmp_path / "x.npz") as arrays:
         assert (arrays["images"] == scale).all()
+
+
+def test_a_run_without_labels_has_no_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gan = SimpleNamespace(conditional=True, ema_generator=None)
+    names = {"draw_inputs": lambda count, seed: (np.ones((count, 2)), np.zeros(count))}
+    names["utils"] = SimpleNamespace(generate_images=lambda generator, noise, labels: noise)
+    names |= {"TRUNCATION": 1, "data": SimpleNamespace(labelled=False), "CLASS_NAMES": ["mine"]}
+    monkeypatch.setattr(samples, "restore", lambda *run: (gan, names))
+    arguments = ["samples.py", "--variant=improved", f"--out={tmp_path / 'x'}", "--count=3"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    samples.main()
+    with np.load(tmp_path / "x.npz") as arrays:
+        assert arrays["labels"].tolist() == [-1] * 3
+    monkeypatch.setattr(sys, "argv", [*arguments, "--class=mine"])
+    with pytest.raises(SystemExit, match="improved knows no classes: its data have no labels"):
+        samples.main()
 
 
 @IGNORED
