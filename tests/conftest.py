@@ -71,8 +71,8 @@ def pytest_terminal_summary(terminalreporter: object) -> None:
         terminalreporter.write_line(lines[-1])
     options = terminalreporter.config.option
     whole = (options.markexpr, options.keyword, options.file_or_dir) == ("slow or survives", "", [])
-    untried = [
-        r for key in ("failed", "error", "skipped") for r in terminalreporter.stats.get(key, [])
-    ]
-    if whole and not any("survives" in dict(report.user_properties) for report in untried):
+    stats = terminalreporter.stats
+    skipped = [dict(getattr(report, "user_properties", ())) for report in stats.get("skipped", [])]
+    untried = any("survives" in properties for properties in skipped)
+    if whole and not (stats.get("failed") or stats.get("error") or untried):
         write_table(ROOT / "tests" / "README.md", "survives", "\n".join(lines))

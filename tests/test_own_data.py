@@ -14,14 +14,12 @@ from own_pictures import COLOURS, write_folder
 from small_runs import definitions
 from test_checkpoints import ODD_FOLDER
 from test_end_to_end import execute, shipped_files
-from test_scripts import command
+from test_scripts import ODD_NAME, command
 
 import dcgan_utils as utils
 from dcgan import classifier
 from dcgan.dataset import DataSet
 from dcgan.pictures import read_picture
-
-ODD_NAME = 'a b [v2]\'s "$HOME" $(x) 한글'
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from command import Options, one_sentence, write_table
 from notebook import ROOT, run_cells
 from test_quiet import ANOTHER_MACHINE
 
+ODD_NAME = 'a b [v2]\'s "$HOME" $(x) 한글'
 C_LOCALE = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
 
 
