@@ -100,9 +100,9 @@ def assert_same_run(first: utils.Run, second: utils.Run, epochs: int) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 @needs_images
 def test_a_run_in_two_processes_equals_one_in_one(tmp_path: Path, variant: str) -> None:
-    finish(tmp_path / "whole", variant, 3, images=1600)
-    finish(tmp_path / "parts", variant, 1, images=1600, planned=3)
-    assert "restored epoch 1" in finish(tmp_path / "parts", variant, 3, images=1600)
+    finish(tmp_path / "whole", variant, 3, images=3200)
+    finish(tmp_path / "parts", variant, 1, images=3200, planned=3)
+    assert "restored epoch 1" in finish(tmp_path / "parts", variant, 3, images=3200)
     whole, parts = (utils.Run(tmp_path / name, variant) for name in ("whole", "parts"))
     assert_same_run(whole, parts, 3)
 
@@ -110,19 +110,19 @@ def test_a_run_in_two_processes_equals_one_in_one(tmp_path: Path, variant: str) 
 @pytest.mark.slow
 @pytest.mark.survives(
     "Ctrl-C within an epoch",
-    "SIGINT in step 35 of 75, then a rerun, real nets: at most the epoch under way is repeated, "
+    "SIGINT in step 70 of 150, then a rerun, real nets: at most the epoch under way is repeated, "
     "to the same bits",
 )
 @pytest.mark.parametrize("variant", VARIANTS)
 @needs_images
 @needs_signals
 def test_an_interrupted_run_equals_an_undisturbed_one(tmp_path: Path, variant: str) -> None:
-    finish(tmp_path / "whole", variant, 3, images=1600)
-    alarm = {"signal": "SIGINT", "event": "step", "count": 35, "delay": 0.0}
-    stopped = start(tmp_path / "parts", variant, 3, images=1600, **alarm)
+    finish(tmp_path / "whole", variant, 3, images=3200)
+    alarm = {"signal": "SIGINT", "event": "step", "count": 70, "delay": 0.0}
+    stopped = start(tmp_path / "parts", variant, 3, images=3200, **alarm)
     assert stopped.returncode != 0
     assert f"Stopped; 1 epochs of {variant} are kept. Run this again to go on." in stopped.stderr
-    assert "restored epoch 1" in finish(tmp_path / "parts", variant, 3, images=1600)
+    assert "restored epoch 1" in finish(tmp_path / "parts", variant, 3, images=3200)
     whole, parts = (utils.Run(tmp_path / name, variant) for name in ("whole", "parts"))
     assert_same_run(whole, parts, 3)
 
