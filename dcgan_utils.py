@@ -294,7 +294,8 @@ def draw_train_history(
 ) -> Figure:
     """Plot losses, accuracies, distance and further numbers of all epochs, at least one.
 
-    `chance_losses` are those of generator and discriminator at chance level, for dotted lines.
+    `chance_losses` are those of generator and discriminator at chance level, for dotted lines. Of
+    two equal accuracies, such as those of a critic, one hides the other.
     """
     epochs, distances = (history_column(history, key) for key in ("epoch", "distance"))
     others = sorted({key for record in history for key in record}.difference(HISTORY_KEYS))

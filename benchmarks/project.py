@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 from contest import Measurements, serve, timed
 from networks import BATCH_SIZE, build_discriminator, build_generator, step_flops
-from notebook import run_cells
+from notebook import SHIPPED, run_cells
 
 import dcgan_utils as utils
 from dcgan import layers as fast_layers
@@ -88,7 +88,8 @@ def time_matmul() -> Callable[[], float]:
 def main(precision: str, folder: str) -> None:
     """Build, then wait for requests."""
     data = tuple(tf.constant(array) for array in load_cifar10()[0])
-    lesson = SimpleNamespace(**run_cells(*TAGS, PRECISION=precision, BATCH_SIZE=BATCH_SIZE))
+    sizes = {"PRECISION": precision, "BATCH_SIZE": BATCH_SIZE}
+    lesson = SimpleNamespace(**run_cells(*TAGS, **SHIPPED | sizes))
     networks = build_generator(fast_layers), build_discriminator(fast_layers)
     gan = lesson.GAN(*networks, fast_layers.Adam(1e-4), fast_layers.Adam(1e-4))
     measurements = {"step": time_step(lesson, gan, lesson.train_step, data)}
@@ -97,7 +98,7 @@ def main(precision: str, folder: str) -> None:
         measurements["start"] = timed(lambda: next(iter(lesson.make_dataset(*data, 1))))
         measurements["matmul"] = time_matmul()
         facts["matmul_flops"] = 2 * MATMUL_SIDE**3
-        small = SimpleNamespace(**run_cells(*TAGS))
+        small = SimpleNamespace(**run_cells(*TAGS, **SHIPPED))
         improved, step = small.improved, small.improved_train_step
         measurements["improved"] = time_step(small, improved, step, data, small.PENALTY_INTERVAL)
         parts = improved.generator, improved.discriminator, small.feature_maps

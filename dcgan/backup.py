@@ -68,7 +68,8 @@ def read_run(path: Path, name: str) -> tuple[dict[str, bytes], int]:
 def unpack(contents: dict[str, bytes], folder: Path) -> None:
     """Write files below a folder, each whole; RuntimeError if that is impossible.
 
-    Indexes, which make checkpoints of what is there, come last: what is broken off begins again.
+    Checkpoints' indexes come last: without them no epoch counts as kept, so that a fetch that is
+    broken off is repeated as a whole.
     """
     for name in sorted(contents, key=lambda name: name.endswith(".index")):
         with atomic_path(folder / name) as temporary:

@@ -21,9 +21,10 @@ def choose_output_dir(parameters: Mapping[str, Any], data: DataSet) -> Path:
     With FROM_SCRATCH it is OUTPUT_DIR, or the newest of `runs/from_scratch_001`, …, if that holds
     no run yet, or one that was begun with these parameters and lacks epochs; otherwise the next of
     these; a smoke run has `runs/fast_from_scratch_001`, …. With other data than the shipped runs'
-    all these names begin with the data's, such as `runs/NAME_fast`. A backup in BACKUP_DIR counts
-    like the run it is of. Raises ValueError if FROM_SCRATCH is set and OUTPUT_DIR holds other runs
-    or a folder cannot be read, or if a run or its backup would lie within its own data.
+    a usual run gets `runs/NAME`, and the other names begin with it, such as `runs/NAME_fast`. A
+    backup in BACKUP_DIR counts like the run it is of. Raises ValueError if FROM_SCRATCH is set and
+    OUTPUT_DIR holds other runs or a folder cannot be read, or if a run or its backup would lie
+    within its own data.
     """
     folder = _choose(parameters, [] if data.source == "cifar10" else [data.name])
     source = Path(data.source).expanduser()

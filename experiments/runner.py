@@ -5,8 +5,9 @@ all that the notebook's cells define, and `train_step` keeps to the notebook's c
 define
 
 - `ROWS`: options by title, one for each row of the table; those in capitals are parameters of the
-  notebook. `minutes` are a budget in place of epochs: steps are timed, and as many epochs are
-  trained as fit, but at least one; the table says how many minutes they took.
+  notebook, but not DATA: the judge compares with CIFAR-10. `minutes` are a budget in place of
+  epochs: steps are timed, and as many epochs are trained as fit, but at least one; the table says
+  how many minutes they took.
 - `PARAMETERS` of the notebook for all rows, in place of `BUDGET`. Experiments under the common
   budget share one table and one picture, "ideas", so no two of them may have a title in common.
 - `show(lesson, gan, count) -> {name: images}`: images to show below the samples.
@@ -211,8 +212,9 @@ def check_rows(name: str, rows: dict[str, Row], others: list[str]) -> None:
     """Raise ValueError for no rows, other data, or a title that another experiment has."""
     if not rows:
         raise ValueError(f"ROWS of {name}.py is empty: add a row, or remove ROWS")
-    if any("DATA" in options for options in rows.values()):
-        raise ValueError(f"a row of {name}.py sets DATA, but experiments are judged by CIFAR-10")
+    shared = getattr(importlib.import_module(name), "PARAMETERS", {})
+    if any("DATA" in options for options in (shared, *rows.values())):
+        raise ValueError(f"{name}.py sets DATA, but experiments are judged by CIFAR-10")
     for other in others:
         taken = []
         with contextlib.suppress(Exception):  # a file that cannot be imported trains nothing

@@ -77,12 +77,12 @@ def test_a_copy_takes_titles_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_pat
         runner.run_experiment("a_copy")
 
 
-def test_an_experiment_has_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_checked_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "ROWS", {})
     with pytest.raises(ValueError, match=r"^ROWS of peers.py is empty: add a row, or remove ROWS$"):
         runner.run_experiment("peers")
     monkeypatch.setattr(peers, "ROWS", {"clothes": {"DATA": "fashion_mnist"}})
-    with pytest.raises(ValueError, match=r"^a row of peers.py sets DATA, but experiments are judg"):
+    with pytest.raises(ValueError, match=r"^peers.py sets DATA, but experiments are judged by CIF"):
         runner.run_experiment("peers")
 
 
@@ -249,10 +249,12 @@ def test_minutes_become_epochs_and_rates_that_fall_within_them(
     monkeypatch.setattr(runner.time, "perf_counter", lambda: next(clock))
     parameters = {"FAST": True, "PRECISION": "float32"}
     cells = runner.run_cells(*runner.TAGS, **runner.SHIPPED | parameters)
-    monkeypatch.setattr(runner, "run_cells", lambda *tags, **given: cells)
+    parts = []
+    monkeypatch.setattr(runner, "run_cells", lambda *tags, **given: parts.append(given) or cells)
     for minutes, epochs in ((2, 300), (0.001, 1)):
         budget = runner.fit_minutes(baseline, minutes, {}, parameters)
         assert budget == {"EPOCHS": epochs, "G_HALF_LIFE": epochs, "D_HALF_LIFE": 0.4 * epochs}
+    assert parts == 2 * [runner.SHIPPED | parameters]
 
 
 def test_a_row_that_was_broken_off_keeps_its_budget(

@@ -125,6 +125,11 @@ def test_every_target_takes_a_python_and_what_its_text_lists(project: Path) -> N
         assert done.stdout.count("='1'") == len(names)
 
 
+def test_pytorch_is_timed_where_it_is_asked_for(project: Path) -> None:
+    for target, asked in (("bench", False), ("bench-torch", True)):
+        assert ("train_step.py --torch" in make(project, "-ni", target).stdout) == asked
+
+
 def test_make_leaves_it_to_the_judge_to_install_pytorch(project: Path) -> None:
     for target in ("judge", "experiment"):
         assert options_of(make(project, target)) == []
