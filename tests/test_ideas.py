@@ -76,6 +76,7 @@ def test_a_resumed_run_equals_an_undisturbed_one(
     run = utils.Run(tmp_path, "small")
     histories, values = [], []
     for session in (0, 1):
+        keras.utils.clear_session()  # layers are named as in a fresh kernel
         keras.utils.set_random_seed(small.SEED)
         random.seed(session)  # from which Keras draws initial weights, and seeds of layers
         gan, train_step = importlib.import_module(name).build(small, **options)
