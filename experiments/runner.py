@@ -40,8 +40,9 @@ from dcgan.quiet import tf
 
 HERE = Path(__file__).parent
 TAGS = ("setup", "parameters", "data", "definitions", "variant:improved")
-# What an idea may spend: ten epochs, and learning rates that fall within them.
-BUDGET = {"EPOCHS": 10, "G_HALF_LIFE": 10, "D_HALF_LIFE": 4}
+# What an idea may spend: ten epochs, and learning rates that fall within them. The precision is
+# that of every row of the table, whatever the machine computes with.
+BUDGET = {"EPOCHS": 10, "G_HALF_LIFE": 10, "D_HALF_LIFE": 4, "PRECISION": "float32"}
 TIMED_STEPS = 64  # where a budget is minutes
 SHOWN = 10  # samples of each row, the first ones of a fixed seed
 Row = dict[str, Any]
@@ -96,7 +97,7 @@ def train_row(
     elif minutes:
         budget = read_settings(folder, name)  # a row that was broken off goes on with its own
         budget = budget or fit_minutes(experiment, minutes, choices, parameters)
-        parameters |= {key: budget[key] for key in BUDGET}
+        parameters |= {key: budget[key] for key in ("EPOCHS", "G_HALF_LIFE", "D_HALF_LIFE")}
     lesson = SimpleNamespace(**run_cells(*TAGS, **SHIPPED | parameters))
 
     lesson.keras.utils.set_random_seed(lesson.SEED)
