@@ -487,6 +487,11 @@ class Run:
         Raises RuntimeError if the run has other settings, the checkpoint is of other networks, or
         none can be read; `gan` is then unchanged.
         """
+        self._require_same_run()
+        return checkpoints.restore(gan, self.checkpoints)
+
+    def _require_same_run(self) -> None:
+        """Raise RuntimeError if the folder holds a run of other settings, or of unknown ones."""
         file = self.checkpoints / "settings.json"
         if (settings := files.read_settings(file)) is not None:
             self._check_settings(settings, file)
@@ -495,7 +500,6 @@ class Run:
                 f"{file} is missing, so what {self.name} was trained on is not known. Bring it "
                 "back, or name a new OUTPUT_DIR."
             )
-        return checkpoints.restore(gan, self.checkpoints)
 
     def require_settings(self, names: dict[str, Any]) -> None:
         """Raise RuntimeError if `names` give parameters other values than the run has."""
@@ -590,6 +594,8 @@ class Run:
         if stored := contents.get(f"training_checkpoints/{self.name}/settings.json"):
             self._check_settings(files.read_settings(self.backup, stored), self.backup)
         if epoch > self.epoch:
+            if self.epoch:
+                self._require_same_run()
             backup.unpack(contents, self.output_dir)
             print(f"{self.name}: fetched epoch {epoch} from {self.backup}")
 

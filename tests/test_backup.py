@@ -180,6 +180,17 @@ def test_a_backup_of_other_settings_is_refused(machine: Callable, drive: Path) -
     assert (drive / "run_tiny.zip").read_bytes() == backup
 
 
+@OTHER_SETTINGS
+def test_a_backup_never_replaces_a_run_of_other_settings(machine: Callable, drive: Path) -> None:
+    other = machine("here", settings={"SEED": 1, "WIDTH": 2}, backup_dir=None)
+    other.train(1)
+    machine("there").train(2)
+    before = other.files
+    with pytest.raises(RuntimeError, match=r"By .*settings\.json, tiny is trained with .*SEED = 1"):
+        machine("here").train(3)
+    assert other.files == before
+
+
 @pytest.mark.parametrize(
     "name",
     [
