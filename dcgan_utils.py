@@ -266,12 +266,6 @@ def format_epoch(record: dict[str, float], total: int) -> str:
     )
 
 
-def smooth(values: np.ndarray, window: int = 7) -> np.ndarray:
-    """Average each of finite numbers (n,) with its neighbours, with fewer near the ends."""
-    reach = [min(window // 2, i, len(values) - 1 - i) for i in range(len(values))]
-    return np.array([np.mean(values[i - r : i + r + 1]) for i, r in enumerate(reach)])
-
-
 def summarise_trend(history: History, last: int = 10) -> dict[str, float]:
     """Put the curve of fake accuracy in four numbers.
 
@@ -309,9 +303,7 @@ def draw_train_history(
         (accuracies, "fake_acc", "generated images (fake accuracy)", GENERATED),
     ]
     for axis, key, label, color in curves:
-        values = history_column(history, key)
-        axis.plot(epochs, values, ".", color=color, alpha=0.4)
-        axis.plot(epochs, smooth(values), color=color, label=label)
+        axis.plot(epochs, history_column(history, key), ".-", color=color, label=label)
     levels = dict(zip(chance_losses or (), (GENERATED, DISCRIMINATOR), strict=False))
     for level, color in levels.items():
         style = {"color": color if len(levels) > 1 else "black", "ls": ":"}
@@ -339,14 +331,14 @@ def draw_comparison(histories: dict[str, History], path: File | None = None) -> 
     for index, (name, history) in enumerate(histories.items()):
         keys = ("epoch", "fake_acc", "distance", "seconds")
         epochs, fake_acc, distances, seconds = (history_column(history, key) for key in keys)
-        accuracy.plot(epochs, fake_acc, ".", color=f"C{index}", alpha=0.4)
-        accuracy.plot(epochs, smooth(fake_acc), color=f"C{index}", label=name)
+        accuracy.plot(epochs, fake_acc, ".-", color=f"C{index}", label=name)
         by_epoch.plot(epochs, distances, color=f"C{index}", label=name)
         by_minute.plot(epochs * np.median(seconds) / 60, distances, color=f"C{index}", label=name)
     accuracy.axhline(0.5, color="black", ls=":", label="chance level: 0.5")
     _finish_axis(accuracy, "Fake accuracy of the discriminator")
     _finish_axis(by_epoch, "Classifier's Fréchet distance by epoch", log=True)
-    _finish_axis(by_minute, "Classifier's Fréchet distance by time", "minutes", log=True)
+    label = "minutes (of median epochs)"
+    _finish_axis(by_minute, "Classifier's Fréchet distance by time", label, log=True)
     return _save_figure(figure, path)
 
 
@@ -360,7 +352,8 @@ def _finish_axis(axis: Axes, title: str, xlabel: str = "epoch", log: bool = Fals
         factors = (1, 2, 5) if high < 1e4 * low else (1,)
         powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
         ticks = [factor * 10.0**power for power in powers for factor in factors]
-        axis.set(yscale="log", ylabel="logarithmic")
+        axis.set_yscale("log")
+        axis.set_ylabel("logarithmic", fontsize=14)
         axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.set_ylim(max(t for t in ticks if t < low), min(t for t in ticks if t > high))
         axis.minorticks_off()

@@ -126,13 +126,6 @@ def test_epoch_line_fits_into_a_terminal() -> None:
     assert len(utils.format_epoch(longest, 100)) <= 80
 
 
-def test_smooth_closed_forms() -> None:
-    line = np.arange(20.0)
-    assert utils.smooth(line, 7) == pytest.approx(line)
-    assert utils.smooth([0, 0, 3, 0, 0], 3) == pytest.approx([0, 1, 1, 1, 0])
-    assert utils.smooth([4.0], 9) == pytest.approx([4])
-
-
 def test_trend_of_a_rise_and_fall() -> None:
     values = [0.6, 0.9, *np.linspace(0.8, 0.5, 10)]
     trend = utils.summarise_trend(make_history(values), last=4)
