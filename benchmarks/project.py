@@ -19,7 +19,7 @@ import dcgan_utils as utils
 from dcgan import layers as fast_layers
 from dcgan.data import load_cifar10
 
-TAGS = ("setup", "parameters", "definitions", "variant:improved")
+TAGS = ("setup", "parameters", "definitions", "instruments", "variant:improved")
 STEPS = 12
 GIF_EPOCHS = 50  # a run makes one GIF
 MATMUL_SIDE = 2048

@@ -72,14 +72,8 @@ class Classifier:
 
     model: keras.Model  # in float32; its last two outputs are features and logits
     accuracy: float = math.nan  # share of the test images whose class it predicts
-    known_reference: FeatureStatistics | None = None  # `reference`, if it is known already
-    images: np.ndarray | None = None  # those of the reference, if not
+    reference: FeatureStatistics | None = None  # of the features of the training images
     trained_on: str = ""  # the data in words; empty for what comes with the repository
-
-    @functools.cached_property
-    def reference(self) -> FeatureStatistics:
-        """Mean and covariance of the features of the training images."""
-        return self.known_reference or feature_statistics(self.predict(self.images).features)
 
     def predict(self, images: np.ndarray, batch_size: int = 100) -> Predictions:
         """Predict classes of images as for `to_uint8`, coloured or grey, 8 x 8 pixels at least."""
@@ -139,14 +133,17 @@ def train_classifier(
     )
     mix_up = keras.layers.MixUp(0.2, dtype="float32")
 
-    def prepare(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        coloured = tf.repeat(images, 3 // channels, axis=-1)
-        targets = tf.one_hot(labels, classes)
+    with tf.device("CPU"):
+        images, labels = tf.constant(data.x_train), tf.constant(data.y_train)
+
+    def prepare(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        coloured = tf.repeat(tf.gather(images, rows), 3 // channels, axis=-1)
+        targets = tf.one_hot(tf.gather(labels, rows), classes)
         mixed = mix_up({"images": augment(coloured, training=True), "labels": targets})
         return mixed["images"], mixed["labels"]
 
-    batches = tf.data.Dataset.from_tensor_slices((data.x_train, data.y_train))
-    batches = batches.shuffle(count, seed).batch(batch_size, drop_remainder=True)
+    order = tf.data.Dataset.range(count).shuffle(count, seed)  # not of pixels, to save memory
+    batches = order.batch(batch_size, drop_remainder=True).map(prepare)
     learning_rate = keras.optimizers.schedules.CosineDecay(
         3e-4, (epochs - 2) * steps, warmup_target=3e-3, warmup_steps=2 * steps
     )
@@ -170,7 +167,7 @@ def train_classifier(
                 np.savez(temporary, *(each.numpy() for each in variables), epoch=epoch + 1)
 
     learner.fit(
-        batches.map(prepare).prefetch(2),
+        batches.prefetch(2),
         epochs=epochs,
         initial_epoch=begun,
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=keep)],
@@ -248,7 +245,7 @@ def load_classifier(path: str | Path, build: Build = build_classifier) -> Classi
         weights = [arrays[name] for name in sorted(arrays) if name.startswith("weight_")]
         model = build("float32", weights[-1].size)
         model.set_weights(weights)
-        reference = FeatureStatistics(arrays["mean"], arrays["covariance"], int(arrays["count"]))
+        reference = FeatureStatistics(arrays["mean"], arrays["covariance"])
         return Classifier(model, float(arrays["accuracy"]), reference, trained_on=trained_on)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise RuntimeError(
@@ -271,7 +268,7 @@ def restore_or_train_classifier(
     `backup_dir` if there is one. CIFAR-10 has those that come with the repository, and data without
     labels borrow these. A training that was broken off goes on. Raises RuntimeError as for
     `load_classifier` and `train_classifier`, for a file or runs of other images than these, and if
-    one has to be trained and there are no images, or it cannot be kept.
+    it cannot be kept.
     """
     shipped = data.source == "cifar10" or not data.labelled
     path = Path("." if shipped else output_dir, "training_checkpoints", f"{name}.npz")
@@ -279,12 +276,12 @@ def restore_or_train_classifier(
     places = {path: "the current folder" if shipped else "OUTPUT_DIR"}
     if backup_dir and not shipped:
         places[backup.place(backup_dir, output_dir, f"{name}.npz")] = "BACKUP_DIR"
-    count, unfinished = len(data.x_train), None
+    unfinished = None
     trained_on = data.in_words + (" in a fast run" if fast else "")
     if found := [place for place in places if place.exists()]:
         path = found[0]
         classifier = load_classifier(path, options.get("build", build_classifier))
-    elif shipped or count:
+    else:
         for place, setting in places.items():
             require_folder(place.parent, setting)
         if not shipped:
@@ -295,9 +292,7 @@ def restore_or_train_classifier(
             unfinished = last.with_name(f"{last.stem}_unfinished_{training_data.sha256}.npz")
         classifier = train_classifier(training_data, fast=fast, unfinished=unfinished, **options)
         classifier = replace(classifier, trained_on="" if shipped else trained_on)
-    else:
-        raise RuntimeError(f"{path} is missing: bring it back, or train it with make train")
-    if not shipped and count and classifier.trained_on != trained_on:
+    if not shipped and classifier.trained_on != trained_on:
         raise RuntimeError(
             f"{path} was trained on {classifier.trained_on or 'CIFAR-10'}, and here are "
             f"{trained_on}: choose another OUTPUT_DIR, or move this file away to train it anew."
@@ -308,7 +303,8 @@ def restore_or_train_classifier(
     if unfinished:
         unfinished.unlink(missing_ok=True)
     if not data.labelled:
-        return replace(classifier, known_reference=None, images=data.x_train)
+        features = classifier.predict(data.x_train).features
+        return replace(classifier, reference=feature_statistics(features))
     return classifier
 
 

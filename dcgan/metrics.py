@@ -13,11 +13,10 @@ from dcgan.pixels import as_array, check_whole, to_uint8
 
 @dataclass(frozen=True)
 class FeatureStatistics:
-    """Mean (d,) and covariance (d, d) of `count` feature vectors, float64."""
+    """Mean (d,) and covariance (d, d) of feature vectors, float64."""
 
     mean: np.ndarray
     covariance: np.ndarray
-    count: int
 
 
 def feature_statistics(features: np.ndarray) -> FeatureStatistics:
@@ -27,7 +26,7 @@ def feature_statistics(features: np.ndarray) -> FeatureStatistics:
         raise ValueError("features must be those of at least 2 images")
     mean = features.mean(axis=0, dtype=np.float64)
     deviations = features - mean
-    return FeatureStatistics(mean, deviations.T @ deviations / (len(features) - 1), len(features))
+    return FeatureStatistics(mean, deviations.T @ deviations / (len(features) - 1))
 
 
 def _check_features(*parts: np.ndarray) -> list[np.ndarray]:

@@ -77,7 +77,7 @@ def read_pictures(
     """Read pictures in an order drawn from the seed, one of each class before all others.
 
     Returns images uint8 (N, side, side, 3), N `at_most`, and labels int32 (N,). Prints which files
-    are left out, and the progress. Raises ValueError if a class has no file that can be read.
+    are left out, and the progress. Raises ValueError if no file of a class can be read.
     """
     files = [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
     files = [files[index] for index in shuffle([label for _, label in files], seed)]

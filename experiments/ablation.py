@@ -19,7 +19,7 @@ ROWS = {
     "improved without class term": {"CLASS_WEIGHT": 0.0},
     "improved without penalty": {"PENALTY": 0.0},
     "improved without EMA generator": {"ema": False},
-    "improved, one logit a head": {"places": False},
+    "improved, one logit a head": {"patches": False},
     "improved, learning rate of the baseline": {"IMPROVED_LEARNING_RATE": 4e-4},
 }
 
@@ -30,7 +30,7 @@ def build(
     heads: Sequence[int] = (0, 1, 2, 3, 4),
     conditional: bool = True,
     ema: bool = True,
-    places: bool = True,
+    patches: bool = True,
 ) -> tuple[Any, Callable]:
     """Return networks and training step of a row, put together from the notebook's own parts."""
     if plain:
@@ -38,7 +38,7 @@ def build(
     classes = len(lesson.CLASS_NAMES)
     sizes = lesson.LATENT_DIM, lesson.IMAGE_SHAPE, lesson.GENERATOR_WIDTH, classes
     generator = lesson.build_improved_generator(*sizes)
-    discriminator = choose_heads(lesson, heads, places, classes)
+    discriminator = choose_heads(lesson, heads, patches, classes)
     if not conditional:
         generator, discriminator = without_labels(generator), without_labels(discriminator)
     return lesson.make_improved(generator, discriminator, ema), lesson.improved_train_step
@@ -51,15 +51,15 @@ def without_labels(network: Any) -> Any:
     return keras.Model(network.inputs, outputs)
 
 
-def choose_heads(lesson: SimpleNamespace, heads: Sequence[int], places: bool, classes: int) -> Any:
+def choose_heads(lesson: SimpleNamespace, heads: Sequence[int], patches: bool, classes: int) -> Any:
     """Return a discriminator that is shown the image (0) and all maps, and looks at some."""
     maps = lesson.feature_maps.outputs
     widths = [lesson.HEADS[k] for k in heads]
     looks = lesson.build_improved_discriminator([maps[k] for k in heads], widths, classes)
     inputs = [*(keras.Input(x.shape[1:], dtype=x.dtype) for x in maps), keras.Input((classes,))]
     logits = looks([*(inputs[k] for k in heads), inputs[-1]])
-    if not places:
+    if not patches:
         logits = keras.ops.mean(logits, axis=-1, keepdims=True)
-    for unseen in set(range(len(maps))) - {*heads}:  # the penalty asks for a slope at each map
+    for unseen in set(range(len(maps))) - {*heads}:  # the penalty asks for a gradient at each map
         logits += 0 * keras.ops.cast(keras.ops.mean(inputs[unseen]), "float32")
     return keras.Model(inputs, logits)

@@ -32,14 +32,14 @@ import judge
 import numpy as np
 from command import NO, YES, Options, one_sentence, write_table
 from notebook import ROOT, SHIPPED, run_cells
-from trained import read_settings
+from trained import run_settings
 
 import dcgan_utils as utils
 from dcgan import files
 from dcgan.quiet import tf
 
 HERE = Path(__file__).parent
-TAGS = ("setup", "parameters", "data", "definitions", "variant:improved")
+TAGS = ("setup", "parameters", "data", "definitions", "instruments", "variant:improved")
 # What an idea may spend: ten epochs, and learning rates that fall within them. The precision is
 # that of every row of the table, whatever the machine computes with.
 BUDGET = {"EPOCHS": 10, "G_HALF_LIFE": 10, "D_HALF_LIFE": 4, "PRECISION": "float32"}
@@ -53,15 +53,15 @@ def file_name(title: str) -> str:
     return re.sub(r"\W+", "_", title).strip("_")
 
 
-def evaluate(lesson: SimpleNamespace, images: np.ndarray, intended: np.ndarray | None) -> Row:
-    """Return scores of images by the notebook's classifier."""
+def evaluate(lesson: SimpleNamespace, images: np.ndarray) -> Row:
+    """Return scores of images by the notebook's classifier; their classes are left to the judge."""
     metrics, predictions = lesson.metrics, lesson.classifier.predict(images)
     statistics = metrics.feature_statistics(predictions.features)
     pixels = [metrics.pixel_statistics(each) for each in (images, lesson.x_train)]
     return {
         "distance": metrics.frechet_distance(statistics, lesson.classifier.reference),
         "pixels": metrics.frechet_distance(*pixels),
-    } | metrics.classifier_scores(predictions.probabilities, intended)
+    } | metrics.classifier_scores(predictions.probabilities)
 
 
 def fit_minutes(experiment: ModuleType, minutes: int, choices: Row, parameters: Row) -> Row:
@@ -95,7 +95,7 @@ def train_row(
     if fast:
         parameters["EPOCHS"] = 1
     elif minutes:
-        budget = read_settings(folder, name)  # a row that was broken off goes on with its own
+        budget = run_settings(folder, name)  # a row that was broken off goes on with its own
         budget = budget or fit_minutes(experiment, minutes, choices, parameters)
         parameters |= {key: budget[key] for key in ("EPOCHS", "G_HALF_LIFE", "D_HALF_LIFE")}
     lesson = SimpleNamespace(**run_cells(*TAGS, **SHIPPED | parameters))
@@ -117,7 +117,7 @@ def train_row(
     for caption, shown in pictures.items():
         strip = lesson.utils.image_grid(shown, SHOWN, scale=1, gap=0)
         lesson.utils.save_png(strip, strips / f"{file_name(caption)}.png")
-    scores = evaluate(lesson, images, labels if gan.conditional else None)
+    scores = evaluate(lesson, images)
     if minutes:  # those of the median epoch, for other work may have slowed single ones down
         seconds = float(np.median([record["seconds"] for record in history]))
         scores["minutes"] = len(history) * seconds / 60
@@ -190,7 +190,7 @@ def write_results(experiment: ModuleType, file: Path, strips: Path) -> str:
         experiment.draw(rows, plot)
     links = {
         f"The first {SHOWN} samples of each row": strips.with_suffix(".png"),
-        "Score against minutes": plot,
+        "All rows as a figure": plot,
     }
     shown = [f"![{alt}](../{p.parent.name}/{p.name})" for alt, p in links.items() if p.exists()]
     return "\n\n".join([utils.format_scores(rows), *shown])

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from command import Options, absolute, one_sentence, write_table
 from notebook import ROOT, variants
-from trained import read_settings
+from trained import run_settings
 
 from dcgan import metrics
 from dcgan.data import cache_path
@@ -54,7 +54,7 @@ def find_runs(folder: Path, wanted: list[str]) -> list[str]:
 
 def data_options(output_dir: str | None, variant: str) -> tuple[Any, ...]:
     """Return what loads the images that a run was trained on; of CIFAR-10 always all."""
-    settings = read_settings(output_dir, variant)
+    settings = run_settings(output_dir, variant)
     try:
         source, (side, *_) = str(settings["DATA"]), settings["IMAGE_SHAPE"]
         numbers = int(side), int(settings["TRAIN_IMAGES"]), 1, int(settings["SEED"])
@@ -67,12 +67,12 @@ def data_options(output_dir: str | None, variant: str) -> tuple[Any, ...]:
 
 def load_run_data(output_dir: str | None, names: list[str]) -> DataSet:
     """Load the images that runs were trained on; ValueError unless these are the same ones."""
-    first, *others = [data_options(output_dir, name) for name in names]
-    if any(other != first for other in others):
+    first, *rest = [data_options(output_dir, name) for name in names]
+    if any(options != first for options in rest):
         choices = " or ".join(f"VARIANT={name}" for name in names)
         raise ValueError(f"{' and '.join(names)} were trained on different images: add {choices}")
     data = load_data(*first)
-    known = {name: read_settings(output_dir, name).get("IMAGES_SHA256") for name in names}
+    known = {name: run_settings(output_dir, name).get("IMAGES_SHA256") for name in names}
     others = [name for name, sha256 in known.items() if sha256 not in ("", None, data.sha256)]
     if others and data.source != "cifar10":  # of which a run may see a part only
         raise ValueError(
@@ -152,6 +152,7 @@ def load_or_extract(images: np.ndarray) -> np.ndarray:
     path = cache_path("cifar10").with_name(f"judge_{key.hexdigest()[:16]}.npy")
     with contextlib.suppress(OSError, EOFError, ValueError):  # there is none, or a damaged one
         return np.load(path)
+    require_folder(path.parent, "the environment variable KERAS_HOME", 6_000 * len(images))
     features = extract_features(images)
     with atomic_path(path) as temporary:
         np.save(temporary, features)

@@ -1,5 +1,6 @@
 """Run chosen cells of the notebook as plain Python, so that its code exists only once."""
 
+import functools
 import linecache
 import os
 import sys
@@ -17,9 +18,10 @@ SHIPPED |= {"FAST": False, "FROM_SCRATCH": False}
 sys.path.insert(0, str(ROOT))  # for dcgan and dcgan_utils
 
 
-def code_cells() -> list[tuple[str, list[str]]]:
-    """Return source and tags of each code cell."""
-    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+@functools.cache  # a process that takes hours keeps to one version of the notebook
+def code_cells(path: Path) -> list[tuple[str, list[str]]]:
+    """Return source and tags of each code cell of a notebook."""
+    cells = nbformat.read(path, as_version=4).cells
     return [(c.source, c.metadata.get("tags", [])) for c in cells if c.cell_type == "code"]
 
 
@@ -35,7 +37,7 @@ def run_cells(
     os.chdir(ROOT)
     namespace = {"__name__": NOTEBOOK.stem} if namespace is None else namespace
     with mock.patch("IPython.display.display", return_value=None):
-        for source, its_tags in code_cells():
+        for source, its_tags in code_cells(NOTEBOOK):
             if {*tags}.isdisjoint(its_tags):
                 continue
             name = f"<{NOTEBOOK.name}: {source.splitlines()[0]} ({hash(source):x})>"
@@ -51,7 +53,7 @@ def run_cells(
 
 def variants() -> list[str]:
     """Return the names of the models that the notebook trains: cells tagged `variant:NAME`."""
-    tags = (tag for _, its_tags in code_cells() for tag in its_tags)
+    tags = (tag for _, its_tags in code_cells(NOTEBOOK) for tag in its_tags)
     return list(
         dict.fromkeys(tag.removeprefix("variant:") for tag in tags if tag.startswith("variant:"))
     )

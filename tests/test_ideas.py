@@ -44,7 +44,8 @@ def small() -> SimpleNamespace:
     """The notebook's definitions for narrow networks."""
     widths = {"GENERATOR_WIDTH": 8, "DISCRIMINATOR_WIDTH": 8}
     sizes = {"BATCH_SIZE": 10, "EPOCHS": 2}
-    names = run_cells("setup", "parameters", "definitions", PRECISION="float32", **widths, **sizes)
+    tags = ("setup", "parameters", "definitions", "instruments")
+    names = run_cells(*tags, PRECISION="float32", **widths, **sizes)
     names["TRAIN_IMAGES"] = 20  # fewer than a reader may choose
     names["measure_distance"] = lambda gan: float(np.std(gan.generator.weights[0]))
     return SimpleNamespace(**names, x_test=IMAGES)

@@ -54,7 +54,7 @@ def test_hinge_losses_at_known_logits(names: SimpleNamespace) -> None:
 def test_class_loss_at_known_logits(
     names: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = SimpleNamespace(layers=[lambda features: features])
+    model = SimpleNamespace(get_layer=lambda name: lambda features: features)
     monkeypatch.setitem(
         names.class_loss.__globals__, "feature_network", SimpleNamespace(model=model)
     )
@@ -107,7 +107,7 @@ def test_penalty_of_a_quadratic_is_the_squared_slope(names: SimpleNamespace) -> 
         assert np.array_equal(labels, LABELS)
         squares = [tf.reduce_sum(part**2, axis=[1, 2, 3]) for part in (first, second)]
         slopes = 3 * squares[0] - 2 * squares[1]
-        return slopes[:, None, None] * tf.constant([0.5, 1.5])  # one head, places of mean 1
+        return slopes[:, None, None] * tf.constant([0.5, 1.5])  # one head, patches of mean 1
 
     expected = np.mean(np.sum((6 * IMAGES) ** 2, (1, 2, 3)))
     expected += np.mean(np.sum((4 * IMAGES[:, :4, :4]) ** 2, (1, 2, 3)))

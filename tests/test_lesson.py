@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from notebook import code_cells
+from notebook import NOTEBOOK, code_cells
 from small_runs import Session, definitions
 
 from dcgan.settings import RULES
@@ -187,7 +187,7 @@ def test_settings_of_a_run_are_the_notebooks_parameters(lesson: Lesson, tmp_path
 
 @pytest.mark.parametrize(("shipped", "colab"), [(True, False), (True, True), (False, False)])
 def test_a_gif_is_displayed_unless_the_text_shows_it(shipped: bool, colab: bool) -> None:
-    (cell,) = (source for source, _ in code_cells() if "def show_file" in source)
+    (cell,) = (source for source, _ in code_cells(NOTEBOOK) if "def show_file" in source)
     displayed: list[str] = []
     system = SimpleNamespace(modules={"google.colab"} if colab else {})
     utils = SimpleNamespace(Picture=lambda path, alt: f"{path}: {alt}")
@@ -202,7 +202,7 @@ def test_a_gif_is_displayed_unless_the_text_shows_it(shipped: bool, colab: bool)
 def test_drive_is_mounted_for_every_folder_on_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (cell,) = (source for source, _ in code_cells() if "drive.mount" in source)
+    (cell,) = (source for source, _ in code_cells(NOTEBOOK) if "drive.mount" in source)
     mounted: list[str] = []
     colab = SimpleNamespace(drive=SimpleNamespace(mount=mounted.append))
     monkeypatch.setitem(sys.modules, "google.colab", colab)
@@ -233,7 +233,7 @@ def test_changed_parameters_hold_at_once(lesson: Lesson) -> None:
 def test_no_default_argument_keeps_an_old_parameter() -> None:
     defaults = [
         ast.unparse(default)
-        for source, _ in code_cells()
+        for source, _ in code_cells(NOTEBOOK)
         for node in ast.walk(ast.parse(re.sub(r"(?m)^%.*", "", source)))
         if isinstance(node, ast.arguments)
         for default in [*node.defaults, *filter(None, node.kw_defaults)]

@@ -159,7 +159,7 @@ def test_cells_are_tagged(code_cells: list) -> None:
     once = ["parameters", *(f"train:{variant}" for variant in VARIANTS)]
     assert [tags.count(tag) for tag in once] == [1] * len(once)
     several = [f"{kind}:{variant}" for kind in ("variant", "plots") for variant in VARIANTS]
-    assert {"setup", "data", "definitions", *several} <= {*tags}
+    assert {"setup", "data", "definitions", "instruments", *several} <= {*tags}
 
 
 def test_holds_no_path_of_a_machine(notebook: nbformat.NotebookNode) -> None:

@@ -19,18 +19,19 @@ from test_scripts import ODD_NAME, command
 import dcgan_utils as utils
 from dcgan import classifier
 from dcgan.dataset import DataSet
+from dcgan.metrics import feature_statistics
 from dcgan.pictures import read_picture
 
 
 @pytest.mark.parametrize(
-    ("side", "places"), [(20, 9), (28, 16), (32, 16), (48, 9), (64, 16), (96, 9), (128, 16)]
+    ("side", "patches"), [(20, 9), (28, 16), (32, 16), (48, 9), (64, 16), (96, 9), (128, 16)]
 )
-def test_all_heads_have_the_same_places_at_every_size(side: int, places: int) -> None:
+def test_all_heads_have_the_same_patches_at_every_size(side: int, patches: int) -> None:
     sides = [side, side, *(-(-side // 2**k) for k in (1, 2, 3))]
     maps = [keras.Input((each, each, 3)) for each in sides]
     names = definitions()
     discriminator = names.build_improved_discriminator(maps, names.HEADS, 2)
-    assert discriminator.output.shape == (None, 5, places)
+    assert discriminator.output.shape == (None, 5, patches)
 
 
 def test_no_layer_is_wider_than_eight_times_the_width() -> None:
@@ -48,7 +49,8 @@ def describe(
 
     def untrained(data: DataSet, **_: object) -> classifier.Classifier:
         network = classifier.Classifier(classifier.build_classifier("float32", 2))
-        return replace(network, images=data.x_train, accuracy=0.5, trained_on=data.in_words)
+        reference = feature_statistics(network.predict(data.x_train).features)
+        return replace(network, reference=reference, accuracy=0.5, trained_on=data.in_words)
 
     monkeypatch.setattr(classifier, "train_classifier", untrained)
 

@@ -53,9 +53,9 @@ def settings_file(tmp_path: Path) -> Path:
 
 
 def test_settings_may_be_missing_or_saved_by_an_editor(tmp_path: Path, settings_file: Path) -> None:
-    assert trained.read_settings(str(tmp_path), "baseline") == {}
+    assert trained.run_settings(str(tmp_path), "baseline") == {}
     settings_file.write_text('{"SEED": 3}', encoding="utf-8-sig")
-    assert trained.read_settings(str(tmp_path), "baseline") == {"SEED": 3}
+    assert trained.run_settings(str(tmp_path), "baseline") == {"SEED": 3}
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,7 @@ def test_a_run_without_labels_has_no_classes(
     names |= {"TRUNCATION": 1, "data": SimpleNamespace(labelled=False), "CLASS_NAMES": ["mine"]}
     monkeypatch.setattr(samples, "restore", lambda *run: (gan, names))
     arguments = ["samples.py", "--variant=improved", f"--out={tmp_path / 'x'}", "--count=3"]
+    (tmp_path / "x").mkdir()  # x.npz is another name
     monkeypatch.setattr(sys, "argv", arguments)
     samples.main()
     with np.load(tmp_path / "x.npz") as arrays:
@@ -110,6 +111,10 @@ def test_a_run_without_labels_has_no_classes(
     monkeypatch.setattr(sys, "argv", [*arguments, "--class=mine"])
     with pytest.raises(SystemExit, match="improved knows no classes: its data have no labels"):
         samples.main()
+
+
+def test_a_generator_needs_no_classifier() -> None:
+    assert "classifier" not in trained.restore("baseline", None)[1]
 
 
 @IGNORED

@@ -62,7 +62,7 @@ def main() -> None:
     if task.get("deterministic"):
         settings["DETERMINISTIC"] = True
     variant = task["variant"]
-    tags = ("setup", "parameters", "data", "definitions", f"variant:{variant}")
+    tags = ("setup", "parameters", "data", "definitions", "instruments", f"variant:{variant}")
     names = run_cells(*tags, **settings)
     gan, run = names[variant], names[f"{variant}_run"]
     train_step = names["train_step" if variant == "baseline" else f"{variant}_train_step"]
