@@ -65,9 +65,11 @@ def build(lesson: SimpleNamespace) -> tuple[GAN, Callable]:
 
 
 def show(lesson: SimpleNamespace, gan: GAN, count: int) -> dict[str, np.ndarray]:
-    """Return test images, and what the generator makes of their codes, to show beside samples."""
-    images = lesson.x_test[:count]
-    codes = gan.generator.encoder(images / np.float32(127.5) - 1, training=False)
-    means = codes[:, : lesson.LATENT_DIM]
-    rebuilt = lesson.utils.generate_images(gan.generator, means)
-    return {"real test images": images, "rebuilt by VAE-GAN": rebuilt}
+    """Return what the generator makes of the codes of the first test images, beside samples.
+
+    The notebook shows it below these images, which are not ours to keep as files.
+    """
+    images = lesson.x_test[:count] / np.float32(127.5) - 1
+    codes = gan.generator.encoder(images, training=False)
+    rebuilt = lesson.utils.generate_images(gan.generator, codes[:, : lesson.LATENT_DIM])
+    return {"rebuilt by VAE-GAN": rebuilt}

@@ -232,6 +232,5 @@ def test_vae_gan_encodes_and_rebuilds(small: SimpleNamespace) -> None:
     assert metrics["KL divergence"] > 0
     changed = zip(before, gan.generator.encoder.get_weights(), strict=True)
     assert not any(np.array_equal(*pair) for pair in changed)
-    shown = vae_gan.show(small, gan, 3)
-    assert np.array_equal(shown["real test images"], IMAGES[:3])
-    assert shown["rebuilt by VAE-GAN"].shape == (3, 32, 32, 3)
+    (rebuilt,) = vae_gan.show(small, gan, 3).values()
+    assert rebuilt.shape == (3, 32, 32, 3)
