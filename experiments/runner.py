@@ -118,8 +118,8 @@ def train_row(
         strip = lesson.utils.image_grid(shown, SHOWN, scale=1, gap=0)
         lesson.utils.save_png(strip, strips / f"{file_name(caption)}.png")
     scores = evaluate(lesson, images)
-    if minutes:  # those of the median epoch, for other work may have slowed single ones down
-        seconds = float(np.median([record["seconds"] for record in history]))
+    if minutes:  # of median epochs: other work may have slowed some down, and compiling the first
+        seconds = float(np.median([record["seconds"] for record in history[1:] or history]))
         scores["minutes"] = len(history) * seconds / 60
     return scores | {"pictures": [*pictures], "history": history}
 

@@ -5,7 +5,7 @@ bounds how fast its output can change, however long it trains. Miyato et al., "S
 Normalization for Generative Adversarial Networks", 2018, https://arxiv.org/abs/1802.05957.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 from dcgan.devices import apply_gradients
@@ -55,7 +55,7 @@ def build_discriminator(lesson: SimpleNamespace, classes: int) -> keras.Model:
     return keras.Model([images, labels], logits, name="discriminator")
 
 
-def build(lesson: SimpleNamespace, classes: int = 0) -> tuple[GAN, Callable]:
+def build(lesson: SimpleNamespace, classes: int = 0, adams: Sequence = ()) -> tuple[GAN, Callable]:
     """Return networks and step; with classes the generator is that of the improved variant."""
 
     def train_step(gan, real_images, labels, noise):
@@ -72,8 +72,9 @@ def build(lesson: SimpleNamespace, classes: int = 0) -> tuple[GAN, Callable]:
         apply_gradients(gan.d_optimizer, d_tape, d_loss, gan.discriminator)
         return {"g_loss": g_loss, "d_loss": d_loss, **lesson.accuracies(real_logits, fake_logits)}
 
-    discriminator, generator = build_discriminator(lesson, classes), None
-    if classes:
-        sizes = lesson.LATENT_DIM, lesson.IMAGE_SHAPE, lesson.GENERATOR_WIDTH, classes
-        generator = lesson.build_improved_generator(*sizes)
+    sizes = lesson.LATENT_DIM, lesson.IMAGE_SHAPE, lesson.GENERATOR_WIDTH
+    generator = lesson.build_improved_generator(*sizes, classes) if classes else None
+    discriminator = build_discriminator(lesson, classes)
+    if adams:
+        return GAN(generator or lesson.build_generator(*sizes), discriminator, *adams), train_step
     return lesson.make_baseline(generator, discriminator), train_step

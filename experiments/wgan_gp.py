@@ -1,12 +1,12 @@
 """WGAN-GP: the discriminator estimates a distance, and learns several times a step.
 
 Its loss is the difference of its mean logits, which approaches the Wasserstein distance while its
-slope between real and generated images stays near 1; so it may be trained ahead of the generator
-without its gradient dying. Gulrajani et al., "Improved Training of Wasserstein GANs", 2017,
-https://arxiv.org/abs/1704.00028.
+gradient between real and generated images has a norm near 1; so it may be trained ahead of the
+generator, whose own gradient does not die. Gulrajani et al., "Improved Training of Wasserstein
+GANs", 2017, https://arxiv.org/abs/1704.00028.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 from dcgan.augment import draw_like
@@ -16,6 +16,7 @@ from dcgan.layers import Conv2D
 from dcgan.quiet import keras, tf
 
 layers = keras.layers
+PENALTY = 10.0  # weight, as in the paper
 ROWS = {
     "WGAN-GP, 5 discriminator steps": {"d_steps": 5, "BATCH_SIZE": 250},  # 50 images each
     "WGAN-GP, 1 discriminator step": {"d_steps": 1},
@@ -34,16 +35,16 @@ def build_discriminator(lesson: SimpleNamespace) -> keras.Model:
 
 
 def gradient_penalty(discriminator: Callable, images: tf.Tensor) -> tf.Tensor:
-    """Return the mean squared difference of the discriminator's slope at images from 1."""
+    """Return the mean squared difference of the norm of the gradient at images from 1."""
     with tf.GradientTape() as tape:
         tape.watch(images)
         total = tf.reduce_sum(discriminator(images, training=True))
-    slopes = tf.cast(tape.gradient(total, images), tf.float32)
-    norms = tf.sqrt(tf.reduce_sum(slopes**2, axis=[1, 2, 3]) + 1e-12)
+    gradients = tf.cast(tape.gradient(total, images), tf.float32)
+    norms = tf.sqrt(tf.reduce_sum(gradients**2, axis=[1, 2, 3]) + 1e-12)
     return tf.reduce_mean((norms - 1) ** 2)
 
 
-def build(lesson: SimpleNamespace, d_steps: int, penalty: float = 10.0) -> tuple[GAN, Callable]:
+def build(lesson: SimpleNamespace, d_steps: int, adams: Sequence = ()) -> tuple[GAN, Callable]:
     """Return networks and a step that gives each discriminator step its part of the batch."""
 
     def train_step(gan, real_images, labels, noise):
@@ -59,8 +60,8 @@ def build(lesson: SimpleNamespace, d_steps: int, penalty: float = 10.0) -> tuple
                 logits = gan.discriminator(tf.concat([real, fake], axis=0), training=True)
                 real_logits, fake_logits = tf.split(logits, 2)
                 d_loss = tf.reduce_mean(fake_logits) - tf.reduce_mean(real_logits)
-                slope_loss = gradient_penalty(gan.discriminator, real + share * (fake - real))
-                loss = d_loss + penalty * slope_loss
+                between = real + share * (fake - real)
+                loss = d_loss + PENALTY * gradient_penalty(gan.discriminator, between)
             apply_gradients(gan.d_optimizer, d_tape, loss, gan.discriminator)
         with tf.GradientTape() as g_tape:
             fake = gan.generator(noise_parts[0], training=True)
@@ -72,7 +73,7 @@ def build(lesson: SimpleNamespace, d_steps: int, penalty: float = 10.0) -> tuple
 
     rate, half_life = lesson.G_LEARNING_RATE, lesson.G_HALF_LIFE
     rates = [lesson.halving_rate(rate, steps * half_life) for steps in (1, d_steps)]
-    adams = [lesson.Adam(rate, beta_1=0.0, beta_2=0.9) for rate in rates]
+    adams = adams or [lesson.Adam(rate, beta_1=0.0, beta_2=0.9) for rate in rates]
     sizes = lesson.LATENT_DIM, lesson.IMAGE_SHAPE, lesson.GENERATOR_WIDTH
     networks = lesson.build_generator(*sizes), build_discriminator(lesson)
     return lesson.GAN(*networks, *adams), train_step
