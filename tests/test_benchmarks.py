@@ -38,11 +38,10 @@ def test_products_and_operations_are_counted_by_hand() -> None:
     assert networks.step_flops(generator, discriminator, discriminator) == expected + 2 * frozen
 
 
-def test_all_contenders_have_the_same_networks() -> None:
+def test_both_kinds_of_layers_give_the_same_networks() -> None:
     for build in (networks.build_generator, networks.build_discriminator):
         ours, theirs = build(layers), build(keras.layers)
         assert [w.shape for w in ours.weights] == [w.shape for w in theirs.weights]
-        assert ours.count_params() == theirs.count_params()
 
 
 def test_textbook_loop_trains_and_draws(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,11 +243,25 @@ def test_one_worker_is_the_chief(
     assert devices.is_chief(SimpleNamespace(cluster_resolver=resolver)) is expected
 
 
-def test_precision_is_chosen_with_a_reason() -> None:
-    assert devices.choose_precision("float32") == ("float32", "as asked for")
-    policy, reason = devices.choose_precision("auto")
-    assert policy in ("float32", "mixed_bfloat16")
-    assert "bfloat16" in reason
+@pytest.mark.parametrize(
+    ("flags", "policy"),
+    [
+        ("avx512_bf16", "mixed_bfloat16"),
+        ("amx_bf16", "mixed_bfloat16"),
+        ("avx512f avx2", "float32"),
+        ("", "float32"),
+    ],
+)
+def test_precision_fits_the_processor(
+    monkeypatch: pytest.MonkeyPatch, flags: str, policy: str
+) -> None:
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(Path, "exists", lambda path: bool(flags))
+    monkeypatch.setattr(Path, "read_text", lambda path: f"flags : fpu {flags} sse")
+    chosen, reason = devices.choose_precision("auto")
+    assert chosen == policy
+    assert "the CPU" in reason
+    assert devices.choose_precision("mixed_float16") == ("mixed_float16", "as asked for")
 
 
 @pytest.mark.parametrize(
@@ -272,11 +286,6 @@ def test_precision_fits_the_weakest_gpu(
     chosen, reason = devices.choose_precision("auto")
     assert chosen == policy
     assert "the GPU" in reason
-
-
-def test_one_device_has_the_whole_share() -> None:
-    rows = tf.range(6)
-    assert np.array_equal(tf.distribute.get_strategy().run(devices.own_share, (rows,)), rows)
 
 
 @pytest.mark.parametrize("other", [2, 3])

@@ -95,12 +95,3 @@ def test_without_network_one_sentence_names_the_remedy(host: Callable[..., None]
     with pytest.raises(RuntimeError, match=message):
         data.load_fashion_mnist()
     assert not data.cache_path("fashion_mnist").exists()
-
-
-def test_another_file_in_the_cache_is_named(host: Callable[..., None]) -> None:
-    host(True)
-    data.load_fashion_mnist()
-    cache = data.cache_path("fashion_mnist")
-    np.savez(cache, x_train=IMAGES[:10, ..., None], y_train=LABELS[:10])
-    with pytest.raises(RuntimeError, match=r"fashion_mnist_dcgan.npz is damaged \(x_train and y_t"):
-        data.load_fashion_mnist()

@@ -64,21 +64,6 @@ def test_networks_without_randomness_have_no_random_state() -> None:
     assert len(build_gan(dropout=0.3).checkpoint.dropout_seeds) == 1
 
 
-def test_the_keywords_of_a_checkpoint(tmp_path: Path) -> None:
-    """Shipped checkpoints are found by them."""
-    gan = build_gan(dropout=0.3, ema=True)
-    names = {name.split("/")[0] for name in shapes(gan.checkpoint.write(str(tmp_path / "c")))}
-    assert names == {
-        "generator",
-        "discriminator",
-        "sampler",
-        "g_optimizer",
-        "d_optimizer",
-        "dropout_seeds",
-        "epoch",
-    }
-
-
 @pytest.mark.parametrize("ema", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_its_variables_are_those_of_its_checkpoint(
@@ -121,23 +106,6 @@ def test_a_checkpoint_fits_every_precision(tmp_path: Path) -> None:
         assert np.isfinite([list(record.values()) for record in metrics]).all()
         later.checkpoint.write(path)
         gan = later
-
-
-def test_moments_exist_before_the_first_step() -> None:
-    gan = build_gan()
-    for network, optimizer in (
-        (gan.generator, gan.g_optimizer),
-        (gan.discriminator, gan.d_optimizer),
-    ):
-        moments = 2 * len(network.trainable_variables)
-        assert len(optimizer.variables) == moments + 2  # iterations and the learning rate
-
-
-def test_without_float16_the_optimizers_are_the_very_ones() -> None:
-    adam = layers.Adam(), layers.Adam()
-    plain = build_gan()
-    gan = GAN(plain.generator, plain.discriminator, *adam)
-    assert (gan.g_optimizer, gan.d_optimizer) == adam
 
 
 def test_float16_scales_the_loss_and_keeps_the_optimizers_inside() -> None:

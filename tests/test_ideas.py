@@ -29,7 +29,7 @@ OTHERS = ("runner", "ablation", "peers", "draw_nebulae")
 
 def rows() -> list[Any]:
     """Return each row's experiment and its options, but for parameters of the notebook."""
-    found = [("peers", {"recipe": name}) for name in ("textbook networks", "hinge, SN, projection")]
+    found = [("peers", {"recipe": name}) for name in ("textbook DCGAN", "hinge, SN, projection")]
     for name in sorted(path.stem for path in (ROOT / "experiments").glob("*.py")):
         if name not in OTHERS:
             titles = getattr(importlib.import_module(name), "ROWS", {name: {}})

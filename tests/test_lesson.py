@@ -82,6 +82,8 @@ def test_halved_sides(names: SimpleNamespace) -> None:
     assert names.halve_sides((32, 32, 3), 64) == (4, 4, [64, 128, 256])
     assert names.halve_sides((28, 28, 1), 64) == (7, 7, [64, 128])
     assert names.halve_sides((64, 64, 3), 32) == (4, 4, [32, 64, 128, 256])
+    assert names.halve_sides((128, 128, 3), 64) == (4, 4, [64, 128, 256, 512, 512])
+    assert names.halve_sides((96, 96, 3), 8) == (3, 3, [8, 16, 32, 64, 64])
 
 
 def test_losses_at_known_logits(names: SimpleNamespace) -> None:

@@ -34,13 +34,6 @@ def test_all_heads_have_the_same_patches_at_every_size(side: int, patches: int) 
     assert discriminator.output.shape == (None, 5, patches)
 
 
-def test_no_layer_is_wider_than_eight_times_the_width() -> None:
-    halve = definitions().halve_sides
-    assert halve((128, 128, 3), 64) == (4, 4, [64, 128, 256, 512, 512])
-    assert halve((96, 96, 3), 8) == (3, 3, [8, 16, 32, 64, 64])
-    assert halve((48, 48, 3), 8) == (3, 3, [8, 16, 32, 64])
-
-
 @pytest.fixture
 def describe(
     lesson: Callable[..., SimpleNamespace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -22,7 +22,6 @@ from small_runs import without_timings
 
 import dcgan_utils as utils
 from dcgan.data import cache_path, draw_stand_in_images
-from dcgan.files import lock_file
 
 ROOT = Path(__file__).parent.parent
 WORKER = ROOT / "tests" / "train_and_die.py"
@@ -164,18 +163,6 @@ def test_the_stop_button_of_a_notebook_keeps_the_epochs_so_far(tmp_path: Path) -
     assert_same_run(utils.Run(tmp_path / "whole", "baseline"), run, total)
 
 
-@pytest.mark.slow
-@pytest.mark.survives("kernels that may differ", "DETERMINISTIC = True twice, on a CPU")
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_deterministic_kernels_give_the_same_bits_twice(tmp_path: Path, variant: str) -> None:
-    """Those that are chosen otherwise are reproducible on a CPU, too, but may be others."""
-    runs = []
-    for name in ("first", "second"):
-        finish(tmp_path / name, variant, 2, deterministic=True)
-        runs.append(utils.Run(tmp_path / name, variant))
-    assert_same_run(*runs, 2)
-
-
 def choose_moments(count: int, seed: int) -> Iterator[dict[str, object]]:
     """Choose when to kill: each kind of event in turn, at a random time within it."""
     longest = {"checkpoint": 0.08, "step": 0.05, "picture": 0.02, "history": 0.003, "gif": 0.1}
@@ -271,19 +258,6 @@ def test_a_full_disk_stops_the_run_and_harms_nothing(small_disk: Path, left: int
     again = checkpoint_values(run, 1)
     assert all(np.array_equal(value, again[name]) for name, value in values.items())
     assert printed_epochs(finish(small_disk, "baseline", 2)) == 2
-
-
-@pytest.mark.slow
-@pytest.mark.survives("two runs at once", "a second process starts while the first one trains")
-@needs_signals
-def test_a_second_process_is_refused(tmp_path: Path) -> None:
-    run = utils.Run(tmp_path, "baseline")
-    with lock_file(run.checkpoints / ".lock"):
-        done = start(tmp_path, "baseline", 1)
-    assert done.returncode == 1
-    message = rf"RuntimeError: Another process is training in .*: process {os.getpid()}, started 20"
-    assert re.search(message, done.stderr)
-    assert not run.history_file.exists()
 
 
 def watch_a_long_run(names: object, output_dir: Path, epochs: int, early: int) -> None:

@@ -253,10 +253,3 @@ def test_the_memory_of_the_average_is_limited() -> None:
     average.assign(tf.zeros_like(average))
     update_ema(gan, decay=0.75)
     assert np.all(average.numpy() == 0.25)
-
-
-def test_without_an_average_nothing_is_done() -> None:
-    gan = build_gan()
-    before = gan.generator.get_weights()
-    update_ema(gan)
-    assert all(map(np.array_equal, before, gan.generator.get_weights()))

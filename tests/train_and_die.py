@@ -5,7 +5,6 @@
     variant, output_dir, epochs: as for `make train`
     planned: the notebook's EPOCHS, toward which rates fall, if the process ends before them
     images: number of training images (real ones, the first of CIFAR-10), or 0 for the fast run
-    deterministic: whether TensorFlow may use deterministic kernels only
     signal, event, count, delay: which signal to send, so many seconds after an event has begun for
         the count-th time; an event is a name in EVENTS
 """
@@ -59,8 +58,6 @@ def main() -> None:
         settings["TRAIN_IMAGES"] = task["images"]
     else:
         os.environ["DCGAN_FAST"] = "1"
-    if task.get("deterministic"):
-        settings["DETERMINISTIC"] = True
     variant = task["variant"]
     tags = ("setup", "parameters", "data", "definitions", "instruments", f"variant:{variant}")
     names = run_cells(*tags, **settings)
