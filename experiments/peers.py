@@ -4,10 +4,8 @@ Equal numbers of epochs favour what computes much for each image, and equal minu
 recipes are the notebook's baseline; networks and rates of many public DCGAN notebooks; hinge loss,
 spectral normalisation and projection of the class, in the manner of mimicry
 (https://arxiv.org/abs/2005.02494) and StudioGAN (https://arxiv.org/abs/2006.10947), but with small
-networks and one discriminator step; WGAN-GP; and the notebook's improved variant.
-
-Not counted are start-up, pictures and distances, and the training of the improved variant's feature
-network beforehand.
+networks and one discriminator step; WGAN-GP; and the notebook's improved variant, whose feature
+network was trained beforehand. Neither that nor start-up, pictures and distances are counted.
 """
 
 from collections.abc import Callable
@@ -71,8 +69,9 @@ def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
     axis = figure.subplots()
     for recipe in RECIPES:
         own = [row for title, row in rows.items() if title.startswith(recipe) and "frechet" in row]
-        minutes, scores = ([row[key] for row in own] for key in ("minutes", "frechet"))
-        axis.plot(minutes, scores, "o-", label=recipe)
+        if own:
+            points = zip(*((row["minutes"], row["frechet"]) for row in own), strict=True)
+            axis.plot(*points, "o-", label=recipe)
     axis.set(xscale="log", xlabel="minutes of training", ylabel="Fréchet distance by the judge")
     axis.minorticks_off()
     axis.set_xticks(MINUTES, MINUTES)

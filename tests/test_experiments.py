@@ -147,7 +147,7 @@ def test_rows_are_trained_and_judged_once(
     strip = utils.read_picture(pictures / "peers" / "hinge_SN_projection_seed_7.png")
     assert np.array_equal(strip, np.concatenate(samples, axis=1))
     assert utils.read_picture(pictures / "peers.png").shape[0] == 68  # one row
-    assert ([row["minutes"]], [99.5], "hinge, SN, projection") in drawn
+    assert ((row["minutes"],), (99.5,), "hinge, SN, projection") in drawn
 
 
 def test_a_row_of_the_ablation_trains(
