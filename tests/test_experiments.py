@@ -14,6 +14,7 @@ import numpy as np
 import peers
 import pytest
 import runner
+from matplotlib.axes import Axes
 from notebook import ROOT
 
 import dcgan_utils as utils
@@ -113,10 +114,13 @@ def test_rows_are_trained_and_judged_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_folder: list[str]
 ) -> None:
     """The first row is there already; the second has classes and parameters of its own."""
-    drawn = []
-    monkeypatch.setattr(
-        "matplotlib.axes.Axes.plot", lambda self, x, y, *style, label: drawn.append((x, y, label))
-    )
+    drawn, plot = [], Axes.plot
+
+    def note(axis: Axes, x: Any, y: Any, *style: str, label: str) -> list:
+        drawn.append((x, y, label))
+        return plot(axis, x, y, *style, label=label)
+
+    monkeypatch.setattr(Axes, "plot", note)
     file = tmp_path / "training_history" / "peers.json"
     file.parent.mkdir()
     file.write_text(json.dumps({"rows": {"baseline, 3 minutes": {"distance": 1.25}}}))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from notebook import code_cells, run_cells
+from notebook import NOTEBOOK, code_cells, run_cells
 
 from dcgan.settings import RULES, check_settings
 
@@ -28,7 +28,7 @@ def parameters(**changes: Any) -> dict[str, Any]:
 
 
 def test_every_parameter_of_the_notebook_has_a_rule() -> None:
-    (cell,) = (source for source, tags in code_cells() if "parameters" in tags)
+    (cell,) = (source for source, tags in code_cells(NOTEBOOK) if "parameters" in tags)
     assigned = {node.targets[0].id for node in ast.parse(cell).body if isinstance(node, ast.Assign)}
     assert assigned == {name for name in RULES if name.isupper()}
     check_settings(parameters())
