@@ -17,7 +17,8 @@ def main() -> None:
     parser.add_argument("--class", dest="class_name", help="generate this class only")
     options = parser.parse_args()
     check_whole(N=(options.count, 1), SEED=(options.seed, 0))
-    out = choose_out(options.out if options.out.endswith(".npz") else f"{options.out}.npz")
+    out = choose_out(options.out)
+    out = out if out.suffix == ".npz" else choose_out(f"{out}.npz")
 
     gan, names = restore(options.variant, options.output_dir)
     labelled = gan.conditional and names["data"].labelled

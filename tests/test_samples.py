@@ -103,7 +103,6 @@ def test_a_run_without_labels_has_no_classes(
     names |= {"TRUNCATION": 1, "data": SimpleNamespace(labelled=False), "CLASS_NAMES": ["mine"]}
     monkeypatch.setattr(samples, "restore", lambda *run: (gan, names))
     arguments = ["samples.py", "--variant=improved", f"--out={tmp_path / 'x'}", "--count=3"]
-    (tmp_path / "x").mkdir()  # x.npz is another name
     monkeypatch.setattr(sys, "argv", arguments)
     samples.main()
     with np.load(tmp_path / "x.npz") as arrays:
