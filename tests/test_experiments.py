@@ -124,7 +124,7 @@ def test_rows_are_trained_and_judged_once(
     file = tmp_path / "training_history" / "peers.json"
     file.parent.mkdir()
     file.write_text(json.dumps({"rows": {"baseline, 3 minutes": {"distance": 1.25}}}))
-    title = "hinge, SN, projection, seed 7"
+    title = "hinge, SN, projection, 3 minutes"
     options = {"recipe": "hinge, SN, projection", "SEED": 7, "minutes": 3}
     monkeypatch.setattr(peers, "ROWS", {"baseline, 3 minutes": {}, title: options})
     for _ in range(2):
@@ -141,14 +141,14 @@ def test_rows_are_trained_and_judged_once(
     assert row["distance"] > 0
     assert row["minutes"] == pytest.approx(row["history"][0]["seconds"] / 60)
     folder = tmp_path / "runs" / "experiments" / "peers"
-    with np.load(folder / "hinge_SN_projection_seed_7.npz") as arrays:
+    with np.load(folder / "hinge_SN_projection_3_minutes.npz") as arrays:
         assert arrays["images"].shape == (256, 32, 32, 3)
         assert arrays["labels"][:11].tolist() == [*range(10), 0]
         samples = arrays["images"][:10]
-    settings = folder / "training_checkpoints" / "hinge_SN_projection_seed_7" / "settings.json"
+    settings = folder / "training_checkpoints" / "hinge_SN_projection_3_minutes" / "settings.json"
     assert json.loads(settings.read_text())["SEED"] == 7
     pictures = tmp_path / "generated_samples"
-    strip = utils.read_picture(pictures / "peers" / "hinge_SN_projection_seed_7.png")
+    strip = utils.read_picture(pictures / "peers" / "hinge_SN_projection_3_minutes.png")
     assert np.array_equal(strip, np.concatenate(samples, axis=1))
     assert utils.read_picture(pictures / "peers.png").shape[0] == 68  # one row
     assert ((row["minutes"],), (99.5,), "hinge, SN, projection") in drawn
