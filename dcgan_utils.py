@@ -322,20 +322,17 @@ def draw_train_history(
 
 
 def draw_comparison(histories: dict[str, History], path: File | None = None) -> Figure:
-    """Plot fake accuracy by epoch, and distance by epoch and by minute, of several named runs.
+    """Plot the Fréchet distance of several named runs by epoch and by minute.
 
     Minutes are those of the run's median epoch: other work may have slowed single epochs down.
     """
-    figure = Figure(figsize=(7.5, 9.9), dpi=DPI, layout="constrained")
-    accuracy, by_epoch, by_minute = figure.subplots(3)
-    for index, (name, history) in enumerate(histories.items()):
-        keys = ("epoch", "fake_acc", "distance", "seconds")
-        epochs, fake_acc, distances, seconds = (history_column(history, key) for key in keys)
-        accuracy.plot(epochs, fake_acc, ".-", color=f"C{index}", label=name)
-        by_epoch.plot(epochs, distances, color=f"C{index}", label=name)
-        by_minute.plot(epochs * np.median(seconds) / 60, distances, color=f"C{index}", label=name)
-    accuracy.axhline(0.5, color="black", ls=":", label="chance level: 0.5")
-    _finish_axis(accuracy, "Fake accuracy of the discriminator")
+    figure = Figure(figsize=(7.5, 6.6), dpi=DPI, layout="constrained")
+    by_epoch, by_minute = figure.subplots(2)
+    for name, history in histories.items():
+        keys = ("epoch", "distance", "seconds")
+        epochs, distances, seconds = (history_column(history, key) for key in keys)
+        by_epoch.plot(epochs, distances, label=name)
+        by_minute.plot(epochs * np.median(seconds) / 60, distances, label=name)
     _finish_axis(by_epoch, "Classifier's Fréchet distance by epoch", log=True)
     label = "minutes (of median epochs)"
     _finish_axis(by_minute, "Classifier's Fréchet distance by time", label, log=True)

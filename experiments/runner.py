@@ -102,7 +102,7 @@ def train_row(
 
     lesson.keras.utils.set_random_seed(lesson.SEED)
     gan, train_step = experiment.build(lesson, **choices)
-    kept = lesson.settings() | parameters | choices
+    kept = lesson.settings() | parameters | choices | ({"minutes": minutes} if minutes else {})
     run = lesson.utils.Run(folder, name, kept)
     step = lesson.compile_step(train_step, gan, lesson.LATENT_DIM, lesson.SEED)
     history = lesson.train(gan, run, step, lesson.x_train, lesson.y_train, lesson.EPOCHS)
@@ -200,7 +200,7 @@ def experiments() -> dict[str, list[str]]:
     """Return the files that each name stands for: its own, or all ideas."""
     texts = {path.stem: path.read_text("utf-8") for path in sorted(HERE.glob("*.py"))}
     files = [name for name, text in texts.items() if "\ndef build(" in text]
-    ideas = [name for name in files if "\nPARAMETERS =" not in texts[name]]
+    ideas = [name for name in files if not re.search(r"^PARAMETERS\b", texts[name], re.M)]
     return {name: [name] for name in files} | {"ideas": ideas}
 
 
@@ -210,9 +210,11 @@ def find_rows(name: str) -> dict[str, Row]:
 
 
 def check_rows(name: str, rows: dict[str, Row], others: list[str]) -> None:
-    """Raise ValueError for no rows, other data, or a title that another experiment has."""
+    """Raise ValueError for no rows, other data, or titles that cannot be told apart."""
     if not rows:
         raise ValueError(f"ROWS of {name}.py is empty: add a row, or remove ROWS")
+    if len({file_name(title) for title in rows} - {""}) < len(rows):
+        raise ValueError(f"titles of {name}.py name files: let them differ in letters or digits")
     shared = getattr(importlib.import_module(name), "PARAMETERS", {})
     if any("DATA" in options for options in (shared, *rows.values())):
         raise ValueError(f"{name}.py sets DATA, but experiments are judged by CIFAR-10")
@@ -230,7 +232,8 @@ def run_experiment(name: str, fast: bool = False) -> str:
     """Train and score the rows that are missing, and write the results; return them in Markdown.
 
     A `fast` try takes one epoch of 256 images a row, in a new folder below runs/fast/, without the
-    independent judge and the README. Raises ValueError for rows that `check_rows` refuses.
+    independent judge and the README. Raises ValueError for rows that `check_rows` refuses, and
+    RuntimeError, once all others are trained, for rows that fail: their losses may be infinite.
     """
     experiment = importlib.import_module(name)
     tf.get_logger().setLevel("ERROR")  # or it takes the rows for one function, compiled too often
@@ -241,18 +244,26 @@ def run_experiment(name: str, fast: bool = False) -> str:
     table = "ideas" if name in ideas else name
     check_rows(name, rows, [other for other in ideas if table == "ideas" and other != name])
     file, strips = base / "training_history" / f"{table}.json", base / "generated_samples" / table
+    results, failed = "", []
     for title, options in rows.items():
         if title in load_rows(file):
-            print(f"\n{title}: trained already, its row in {file} is kept")
+            print(f"\n{title}: trained already; delete its row in {file} to train it anew")
         else:
             print(f"\n{title}")
-            row = train_row(experiment, title, options, folder, strips, fast)
+            try:
+                row = train_row(experiment, title, options, folder, strips, fast)
+            except RuntimeError as error:
+                print(error)
+                failed.append(title)
+                continue
             save_rows(file, {title: row})
         if not fast:
             judge_rows(file, folder)
         results = write_results(experiment, file, strips)
         if not fast:
             write_table(ROOT / "experiments" / "README.md", table, results)
+    if failed:
+        raise RuntimeError(f"not trained, for the reasons above: {', '.join(failed)}")
     return results
 
 

@@ -14,7 +14,7 @@ from dcgan.layers import Conv2D
 from dcgan.quiet import keras, tf
 
 layers = keras.layers
-TWO_RATES = {"G_LEARNING_RATE": 1e-4, "D_LEARNING_RATE": 4e-4, "BETA_1": 0.0}  # of Zhang et al.
+TWO_RATES = {"G_LEARNING_RATE": 1e-4, "D_LEARNING_RATE": 4e-4, "BETA_1": 0.0}  # of SAGAN
 ROWS = {"hinge + spectral norm": {}, "hinge + spectral norm, two rates": TWO_RATES}
 
 

@@ -170,10 +170,10 @@ def judge(data: DataSet, samples: Iterable[tuple[str, np.ndarray, np.ndarray]]) 
     """Score the real test images and sets of generated ones against the training images.
 
     Each of the `samples` is a name, images and labels, -1 where no class was asked for. Returns by
-    name `frechet`, `kid`, `kid_std`, `to_training` and `to_test` (median distances of 1,000 images
-    to the nearest of as many training images as there are test images, and to the nearest test
-    image: copies of training images are nearer to the former) and, where classes were asked for,
-    `intended` and `intended_by_class`: shares of images for which a linear probe predicts them.
+    name `frechet`, `kid` and `kid_std`; of generated images `near_training`, the share of 1,000
+    whose nearest real image is a training image and not a test image: all of them if they are
+    copies; and where classes were asked for, `intended` and `intended_by_class`: shares of images
+    for which a linear probe predicts them.
     """
     print(f"Features of the {len(data.x_train):,} training images of {data.title} …")
     train = load_or_extract(data.x_train)
@@ -181,7 +181,6 @@ def judge(data: DataSet, samples: Iterable[tuple[str, np.ndarray, np.ndarray]]) 
     probe = fit_probe(train, data.y_train)
     print("Features of the real test images …")
     test = load_or_extract(data.x_test)
-    real = {"to_training": train[:: max(1, len(train) // len(test))][: len(test)], "to_test": test}
 
     def score(features: np.ndarray, labels: np.ndarray) -> Row:
         print("  comparing them with the training images …")
@@ -189,9 +188,10 @@ def judge(data: DataSet, samples: Iterable[tuple[str, np.ndarray, np.ndarray]]) 
         row = {"frechet": metrics.frechet_distance(statistics, own)}
         size = min(1000, len(train), len(features))
         row["kid"], row["kid_std"] = metrics.kid_formula(train, features, size=size)
-        few = features[:: max(1, len(features) // 1000)]
-        for name, candidates in real.items():
-            row[name] = float(np.median(metrics.nearest_neighbours(few, candidates)[1]))
+        if features is not test:
+            few = features[:: max(1, len(features) // 1000)]
+            nearest, _ = metrics.nearest_neighbours(few, np.concatenate([train, test]))
+            row["near_training"] = float((nearest < len(train)).mean())
         if data.labelled and (labels >= 0).all():
             right = (features @ probe[:-1] + probe[-1]).argmax(axis=1) == labels
             row["intended"] = float(right.mean())

@@ -85,6 +85,10 @@ def test_rows_are_checked_before_the_work(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(peers, "ROWS", {"clothes": {"DATA": "fashion_mnist"}})
     with pytest.raises(ValueError, match=r"^peers.py sets DATA, but experiments are judged by CIF"):
         runner.run_experiment("peers")
+    for titles in (("beta 0.5", "beta: 0.5"), ("++",)):
+        monkeypatch.setattr(peers, "ROWS", {title: {} for title in titles})
+        with pytest.raises(ValueError, match=r"^titles of peers.py name files: let them differ"):
+            runner.run_experiment("peers")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"rows": 1}', '{"rows": {"a": 1}}', '{"row'])
@@ -224,7 +228,23 @@ def test_training_goes_on_where_the_judge_fails(
     monkeypatch.setattr(runner.judge, "judge", judge)
     assert "| label noise | 99.5 | 0.2500 | 1.50 |" in runner.run_experiment("label_smoothing")
     assert own_folder == ["one-sided label smoothing", "label noise"]
-    assert capsys.readouterr().out.count(": trained already, its row in ") == 2
+    assert capsys.readouterr().out.count(": trained already; delete its row in ") == 2
+
+
+def test_other_rows_are_trained_where_one_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_folder: list[str]
+) -> None:
+    def train_row(experiment, title, *others) -> dict:
+        if title == "label noise":
+            return {"distance": 1.5}
+        raise RuntimeError("g_loss is not finite")
+
+    monkeypatch.setattr(runner, "train_row", train_row)
+    for _ in range(2):  # the row that failed is tried again, the other one kept
+        with pytest.raises(RuntimeError, match=r"reasons above: one-sided label smoothing$"):
+            runner.run_experiment("label_smoothing")
+        rows = runner.load_rows(tmp_path / "training_history" / "ideas.json")
+        assert rows == {"label noise": {"distance": 1.5}}
 
 
 def test_ideas_share_a_table_and_a_picture(

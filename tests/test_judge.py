@@ -64,11 +64,13 @@ def test_scores_of_shifted_training_images() -> None:
     images, labels = TRAIN
     no_class = np.full(len(images), -1)
     samples = [("same", images, labels), ("shifted", images + np.uint8(3), no_class)]
-    rows = judge.judge(DATA, [*samples, ("swapped", images, 1 - labels)])
-    assert list(rows) == ["real test images", "same", "shifted", "swapped"]
+    samples += [("swapped", images, 1 - labels), ("unseen", DATA.x_test, DATA.y_test)]
+    rows = judge.judge(DATA, samples)
+    assert list(rows) == ["real test images", "same", "shifted", "swapped", "unseen"]
     assert rows["same"]["frechet"] == pytest.approx(0, abs=1e-3)
-    assert rows["same"]["to_training"] == 0 < rows["same"]["to_test"]
-    assert rows["real test images"]["to_test"] == 0 < rows["real test images"]["to_training"]
+    assert rows["same"]["near_training"] == 1  # copies
+    assert rows["unseen"]["near_training"] == 0
+    assert "near_training" not in rows["real test images"]  # each is its own nearest image
     # Four features, each 0.3 larger: equal covariances leave the squared distance of the means.
     assert rows["shifted"]["frechet"] == pytest.approx(4 * 0.3**2, rel=1e-3)
     assert "intended" not in rows["shifted"]
