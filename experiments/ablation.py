@@ -1,4 +1,4 @@
-"""Leave one part out of the improved variant, and see what it was worth.
+"""Leave parts out of the improved variant, and see what they are worth.
 
 Every row is five epochs from scratch, with the notebook's own training step. Without the feature
 network one head of five is left, and the penalty is five times as strong: it is a sum over heads,

@@ -69,7 +69,7 @@ def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
     for recipe in RECIPES:
         own = [rows.get(f"{recipe}, {minutes} minutes", {}) for minutes in MINUTES]
         if points := [(row["minutes"], row["frechet"]) for row in own if "frechet" in row]:
-            axis.loglog(*zip(*points, strict=True), "o:", label=recipe)  # two trainings
+            axis.loglog(*zip(*points, strict=True), "o:", label=recipe)  # separate trainings
     axis.set(xlabel="minutes of training", ylabel="Fréchet distance by the judge")
     axis.set_xticks(MINUTES, MINUTES)
     axis.set_yticks(SCORES, SCORES)

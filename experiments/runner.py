@@ -222,7 +222,8 @@ def check_rows(name: str, rows: dict[str, Row], others: list[str]) -> None:
         taken = []
         with contextlib.suppress(Exception):  # a file that cannot be imported trains nothing
             taken = [*find_rows(other)]
-        if shared := " and ".join(title for title in rows if title in taken):
+        taken = {file_name(title) for title in taken}
+        if shared := " and ".join(title for title in rows if file_name(title) in taken):
             raise ValueError(
                 f"{name}.py has a row {shared}, as has {other}.py: choose another title in ROWS"
             )
@@ -247,7 +248,8 @@ def run_experiment(name: str, fast: bool = False) -> str:
     results, failed = "", []
     for title, options in rows.items():
         if title in load_rows(file):
-            print(f"\n{title}: trained already; delete its row in {file} to train it anew")
+            print(f"\n{title}: trained already; to do it anew, delete its row in {file}")
+            print(f"and, where it was trained here, its run in {folder}")
         else:
             print(f"\n{title}")
             try:
@@ -277,8 +279,14 @@ def main() -> None:
     known = experiments()
     if options.name not in known:
         raise ValueError(f"NAME is one of {', '.join(known)}, not {options.name!r}")
+    failed = []
     for name in known[options.name]:
-        print(f"\n{run_experiment(name, options.fast in YES)}")
+        try:
+            print(f"\n{run_experiment(name, options.fast in YES)}")
+        except RuntimeError as error:
+            failed.append(str(error))
+    if failed:
+        raise RuntimeError("; ".join(dict.fromkeys(failed)))
 
 
 if __name__ == "__main__":

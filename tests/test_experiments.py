@@ -225,7 +225,7 @@ def test_training_goes_on_where_the_judge_fails(
     monkeypatch.setattr(runner.judge, "judge", judge)
     assert "| label noise | 99.5 | 0.2500 | 1.50 |" in runner.run_experiment("label_smoothing")
     assert own_folder == ["one-sided label smoothing", "label noise"]
-    assert capsys.readouterr().out.count(": trained already; delete its row in ") == 2
+    assert capsys.readouterr().out.count(": trained already; to do it anew, ") == 2
 
 
 def test_other_rows_are_trained_where_one_fails(
