@@ -65,7 +65,7 @@ def build(lesson: SimpleNamespace, recipe: str) -> tuple[GAN, Callable]:
 
 def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
     """Draw the score of each recipe against its minutes."""
-    axis = Figure(figsize=(7.5, 4.5), dpi=80, layout="constrained").subplots()
+    axis = Figure(figsize=(9, 4.5), dpi=80, layout="constrained").subplots()
     for recipe in RECIPES:
         own = [rows.get(f"{recipe}, {minutes} minutes", {}) for minutes in MINUTES]
         if points := [(row["minutes"], row["frechet"]) for row in own if "frechet" in row]:
@@ -75,5 +75,5 @@ def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
     axis.set_yticks(SCORES, SCORES)
     axis.minorticks_off()
     if axis.lines:  # rows may be judged later
-        axis.legend(frameon=False)
+        axis.figure.legend(loc="outside right center", frameon=False)
     axis.figure.savefig(path)
