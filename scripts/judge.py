@@ -181,6 +181,7 @@ def judge(data: DataSet, samples: Iterable[tuple[str, np.ndarray, np.ndarray]]) 
     probe = fit_probe(train, data.y_train)
     print("Features of the real test images …")
     test = load_or_extract(data.x_test)
+    real = np.concatenate([train, test])
 
     def score(features: np.ndarray, labels: np.ndarray) -> Row:
         print("  comparing them with the training images …")
@@ -190,7 +191,7 @@ def judge(data: DataSet, samples: Iterable[tuple[str, np.ndarray, np.ndarray]]) 
         row["kid"], row["kid_std"] = metrics.kid_formula(train, features, size=size)
         if features is not test:
             few = features[:: max(1, len(features) // 1000)]
-            nearest, _ = metrics.nearest_neighbours(few, np.concatenate([train, test]))
+            nearest, _ = metrics.nearest_neighbours(few, real)
             row["near_training"] = float((nearest < len(train)).mean())
         if data.labelled and (labels >= 0).all():
             right = (features @ probe[:-1] + probe[-1]).argmax(axis=1) == labels

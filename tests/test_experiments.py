@@ -244,6 +244,20 @@ def test_other_rows_are_trained_where_one_fails(
         assert rows == {"label noise": {"distance": 1.5}}
 
 
+def test_other_files_are_trained_where_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = []
+
+    def run_experiment(name: str, fast: bool) -> str:
+        trained.append(name)
+        raise RuntimeError("not trained, for the reasons above: a row")
+
+    monkeypatch.setattr(runner, "run_experiment", run_experiment)
+    monkeypatch.setattr("sys.argv", ["runner.py", "--name=ideas"])
+    with pytest.raises(SystemExit, match=r"not trained, for the reasons above: a row$"):
+        runner.main()
+    assert trained == runner.experiments()["ideas"]
+
+
 def test_ideas_share_a_table_and_a_picture(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_folder: list[str]
 ) -> None:
